@@ -1,0 +1,483 @@
+"""Every control message between client, server and worker, as frozen dataclasses.
+
+Hot messages carry *columns*: `array.array` values whose elements belong together by position.
+Their type code is named in the annotation (`U32 = array("I")` ...). `Blobs` are lists of bytes or
+None. A list that would be all None is sent as the empty list. `seq` pairs a request with its answer:
+the asking side chooses it, unique per connection and > 0.
+
+Ids in messages are the numbers inside a session (the second part of `rain.common.ids.ID`).
+
+Packed maps (`bytes` made by msgpack, str keys):
+  template     task_type, config, resources, name, user, retries, timeout, priority, cache, env,
+               labels (input labels, absent when none), outputs (list of object specs). Absent = default.
+               With `config` present, it is the task's config (all tasks alike), and `args` are
+               the packed arguments of a Python call, if any; without it `args` is the packed config.
+  object spec  label, content_type, data_type ("blob"/"dir"), user, size_hint. Absent = default.
+  object info  content_type, user, debug, error. Absent = default (size travels in a column).
+  task info    user, debug. Absent = default.
+
+Packed arguments of a Python call (task types `py` and `py/`): msgpack `[args, kwargs]`; values of exact type
+int (64 bit), float, str, bytes, bool, None are msgpack; every other value is ExtType(1, pickle).
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+U32: TypeAlias = "array[int]"
+"""array("I")"""
+U64: TypeAlias = "array[int]"
+"""array("Q")"""
+F64: TypeAlias = "array[float]"
+"""array("d")"""
+Blobs: TypeAlias = "list[bytes | None]"
+Map: TypeAlias = "dict[str, Any]"
+
+KEEP = 1
+"""Object flag: the object is kept."""
+INLINE = 2
+"""Object flag: the value is in `values` of the same chunk."""
+UPLOADED = 4
+"""Object flag: the value came before, in pieces."""
+
+WAIT_ALL, WAIT_SOME, WAIT_SESSION = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Either direction: nothing but a sign of life."""
+
+
+# --- client to server ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Open a session; answered by SessionCreated or Refused."""
+
+    seq: int
+    name: str
+    on_failure: str
+    persistent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Close a session; answered by Accepted, also when it had failed or is not known any more."""
+
+    seq: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPiece:
+    """A piece of a large constant, sent in order before the chunk that declares the object; not answered."""
+
+    session: int
+    object_id: int
+    offset: int
+    total: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitChunk:
+    """A part of a submit; staged by the server until SubmitCommit; not answered.
+
+    Attributes:
+        templates: packed templates. Template numbers count from 0 in a session, over all chunks.
+        tasks, task_templates: ids and template numbers.
+        args: packed config or arguments per task.
+        input_counts, inputs: number of inputs per task; their ids, flattened, in order, with repetitions.
+        output_counts, outputs, output_flags: the same for outputs; a flag byte (KEEP) per output.
+        objects, object_flags, object_specs: constants, and outputs whose spec or flags differ from the template.
+        values: values of objects flagged INLINE, in order.
+    """
+
+    session: int
+    templates: list[bytes]
+    tasks: U32
+    task_templates: U32
+    args: Blobs
+    input_counts: U32
+    inputs: U32
+    output_counts: U32
+    outputs: U32
+    output_flags: bytes
+    objects: U32
+    object_flags: bytes
+    object_specs: Blobs
+    values: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitCommit:
+    """Commit what was staged, all or nothing; answered by Accepted or Refused. Aborted when `discard`."""
+
+    seq: int
+    session: int
+    discard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for tasks and objects; answered by WaitDone or Refused when the condition holds.
+
+    mode: WAIT_ALL all of `ids` finished, WAIT_SOME at least one, WAIT_SESSION no unfinished task left.
+    """
+
+    seq: int
+    session: int
+    mode: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class StopWaiting:
+    """Forget the Wait or FetchObjects with this `waiting` seq (timeout, Ctrl-C); not answered."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchObjects:
+    """Ask for values; answered by ObjectsFetched when all are finished, or Refused.
+
+    unreachable: addresses of holders from which this client could not read; the server then
+    offers others, relays, or recomputes.
+    """
+
+    seq: int
+    session: int
+    ids: U32
+    unreachable: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class UnkeepObjects:
+    """Take the keep flag away; answered by Accepted or Refused."""
+
+    seq: int
+    session: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class GetInfos:
+    """Ask for states and infos of tasks and objects; answered by Infos or Refused."""
+
+    seq: int
+    session: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class GetServerInfo:
+    """Ask for `Client.get_server_info`; answered by ServerInfo."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopServer:
+    """End workers and server in order; answered by Accepted just before the end."""
+
+    seq: int
+
+
+# --- server to client ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCreated:
+    """Answer to NewSession."""
+
+    seq: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request is done."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request failed. failure: map of rain.common.failure.Failure."""
+
+    seq: int
+    failure: Map
+
+
+@dataclass(frozen=True, slots=True)
+class WaitDone:
+    """Answer to Wait; WAIT_SOME: ids of the finished ones, else empty."""
+
+    seq: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsFetched:
+    """Answer to FetchObjects, columns in the order asked.
+
+    specs: packed object specs; infos: packed object infos; values: inline values, None where
+    the value is at one of `holders` (data addresses, `IP:PORT`, best first).
+    """
+
+    seq: int
+    sizes: U64
+    specs: Blobs
+    infos: Blobs
+    values: Blobs
+    holders: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Infos:
+    """Answer to GetInfos, columns in the order asked.
+
+    states: one byte each (TaskState or DataObjectState); infos: per task a packed map of TaskInfo
+    (error start_time duration governor user debug attempts cached exception; start_time in unix seconds as float),
+    per object a packed map of ObjectInfo (size content_type user debug error); None where nothing is known.
+    """
+
+    seq: int
+    states: bytes
+    infos: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Answer to GetServerInfo: keys server {version address http_url uptime sessions} and workers, a list of
+    {worker_id, tasks, objects, objects_to_delete (lists of [session, id]), resources, hostname, pid}."""
+
+    seq: int
+    info: Map
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWarning:
+    """Unasked: the client's next or pending blocking call on the session issues a RainWarning."""
+
+    session: int
+    text: str
+
+
+# --- worker to server ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """First message of a worker. address: data port (`IP:PORT`; 0.0.0.0 = as the server sees it);
+    resources: {"cpus": int, "gpus": [int], "memory": int, NAME: number}."""
+
+    address: str
+    resources: Map
+    hostname: str
+    pid: int
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class TasksStarted:
+    """These runs were started and are not finished yet (of an executor's batch only the first)."""
+
+    session: int
+    tasks: U32
+    runs: U32
+
+
+@dataclass(frozen=True, slots=True)
+class TasksDone:
+    """Runs that succeeded. Their output columns are flattened in task order.
+
+    starts: unix seconds; durations: seconds; infos: packed task infos; sizes: bytes;
+    output_infos: packed object infos; values: values below the inline limit, else None.
+    """
+
+    session: int
+    tasks: U32
+    runs: U32
+    starts: F64
+    durations: F64
+    infos: Blobs
+    sizes: U64
+    output_infos: Blobs
+    values: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A run failed. start 0.0 = it never started."""
+
+    session: int
+    task: int
+    run: int
+    failure: Map
+    start: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class TasksReturned:
+    """Runs given back before they started: withdrawn, or their inputs could not be had."""
+
+    session: int
+    tasks: U32
+    runs: U32
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsStored:
+    """The worker now holds copies of these (after a transfer)."""
+
+    session: int
+    objects: U32
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsMissing:
+    """The worker could not read the object from these holders, three attempts each (its own address = its own copy is damaged)."""
+
+    session: int
+    object_id: int
+    holders: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """Answer to GetWorkerInfo: {tasks, objects, objects_to_delete: lists of [session, id]}."""
+
+    seq: int
+    info: Map
+
+
+# --- server to worker ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWelcome:
+    """Answer to WorkerHello: the incarnation and the worker's id (`IP:PORT`)."""
+
+    incarnation: int
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignTasks:
+    """Tasks to run, best first.
+
+    Attributes:
+        template_numbers, templates: templates which this worker sees for the first time.
+        tasks, runs, task_templates, args, input_counts, inputs, output_counts, outputs: columns as in SubmitChunk.
+        solo: task ids that must not share an executor batch (they were running on a lost worker).
+        objects, sizes, specs, infos, values, holders: the inputs which this worker does not hold. Either the
+            value is inline or `holders` names data addresses, best first.
+    """
+
+    session: int
+    template_numbers: U32
+    templates: list[bytes]
+    tasks: U32
+    runs: U32
+    task_templates: U32
+    args: Blobs
+    input_counts: U32
+    inputs: U32
+    output_counts: U32
+    outputs: U32
+    solo: U32
+    objects: U32
+    sizes: U64
+    specs: Blobs
+    infos: Blobs
+    values: Blobs
+    holders: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawTasks:
+    """Give back those of these runs that have not started, with TasksReturned."""
+
+    session: int
+    tasks: U32
+    runs: U32
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTasks:
+    """Stop these runs, killing what runs; nothing is reported about them any more."""
+
+    session: int
+    tasks: U32
+    runs: U32
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteObjects:
+    """These objects are not needed any more (delayed deletion, spec 6.2)."""
+
+    session: int
+    objects: U32
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """Kill everything of the session and drop all its objects and templates, at once."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetWorkerInfo:
+    """Ask for WorkerInfo."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Kill everything, clean up and exit 0."""
+
+
+ClientMessage = (
+    NewSession
+    | CloseSession
+    | ConstantPiece
+    | SubmitChunk
+    | SubmitCommit
+    | Wait
+    | StopWaiting
+    | FetchObjects
+    | UnkeepObjects
+    | GetInfos
+    | GetServerInfo
+    | StopServer
+)
+WorkerMessage = (
+    WorkerHello
+    | TasksStarted
+    | TasksDone
+    | TaskFailed
+    | TasksReturned
+    | ObjectsStored
+    | ObjectsMissing
+    | WorkerInfo
+)
+ServerToClient = SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | ServerInfo | SessionWarning
+ServerToWorker = (
+    WorkerWelcome
+    | AssignTasks
+    | WithdrawTasks
+    | CancelTasks
+    | DeleteObjects
+    | EndSession
+    | GetWorkerInfo
+    | StopWorker
+)
+Message = Heartbeat | ClientMessage | WorkerMessage | ServerToClient | ServerToWorker

@@ -1,0 +1,144 @@
+"""What the worker core returns: things to do, in order. The shell obeys and reports by events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rain.protocol.messages import WorkerMessage
+from rain.worker.core.events import ObjectKey, TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class TellServer:
+    """Send a message; all of one turn go out together."""
+
+    message: WorkerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class StartExecutor:
+    """Start a process; answered by ExecutorReady or ExecutorLost. type: `py` or a configured one; env: its extra
+    environment as sorted pairs (value None removes)."""
+
+    executor: int
+    type: str
+    env: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillExecutor:
+    """SIGKILL the process group; no event follows, late ones are dropped by the shell."""
+
+    executor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """One input of a call. spec, info: packed or None; cached: the executor holds it decoded, send no value."""
+
+    object: ObjectKey
+    spec: bytes | None
+    info: bytes | None
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a task, as executors and built-ins need it.
+
+    template: number within the session; template_data: the unpacked map (shared by all runs, not to be changed);
+    args: packed config or arguments; outputs: object ids.
+    """
+
+    key: TaskKey
+    template: int
+    template_data: dict[str, Any]
+    args: bytes | None
+    inputs: tuple[RunInput, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallExecutor:
+    """Send a batch; it is run in order."""
+
+    executor: int
+    runs: list[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class DropCached:
+    """The executor shall forget decoded objects."""
+
+    executor: int
+    objects: list[ObjectKey]
+
+
+@dataclass(frozen=True, slots=True)
+class RunBuiltin:
+    """Run a built-in task in the worker itself; answered by RunsEnded with executor 0."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class StopBuiltin:
+    """Stop it; no event follows."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoreValue:
+    """Put an inline value, which came with an assignment, into the store."""
+
+    object: ObjectKey
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FetchObject:
+    """Transfer a value from one of the holders (best first) into the store; answered by ObjectArrived or ObjectUnreachable."""
+
+    object: ObjectKey
+    size: int
+    directory: bool
+    holders: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StopFetch:
+    """Nobody needs it any more; no event follows."""
+
+    object: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteValues:
+    """Remove values from the store now."""
+
+    objects: list[ObjectKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Clean up and end the process with this code."""
+
+    code: int
+
+
+WorkerAction = (
+    TellServer
+    | StartExecutor
+    | KillExecutor
+    | CallExecutor
+    | DropCached
+    | RunBuiltin
+    | StopBuiltin
+    | StoreValue
+    | FetchObject
+    | StopFetch
+    | DeleteValues
+    | Exit
+)

@@ -1,0 +1,124 @@
+"""What the worker core takes: facts, already happened. Messages of the server are events too.
+
+A task is addressed by `TaskKey` (session, task id, run), an object by `ObjectKey` (session, object id).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rain.common.failure import Failure
+from rain.protocol.messages import ServerToWorker
+
+TaskKey: TypeAlias = "tuple[int, int, int]"
+ObjectKey: TypeAlias = "tuple[int, int]"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSaid:
+    """A message of the server arrived."""
+
+    message: ServerToWorker
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost:
+    """The connection to the server ended: everything running is stopped, all data dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A successful run. outputs: per output of the task (size, packed object info or None, inline value or None);
+    the shell has put the values into the store before this event. info: packed task info or None."""
+
+    key: TaskKey
+    start: float
+    duration: float
+    info: bytes | None
+    outputs: list[tuple[int, bytes | None, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """A run failed. start: unix seconds, 0.0 if it never started."""
+
+    key: TaskKey
+    failure: Failure
+    start: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunsEnded:
+    """What one executor frame or one built-in task reported, in order.
+
+    executor: its id, 0 for tasks run by the worker itself. cached: objects which the executor now holds decoded.
+    """
+
+    executor: int
+    results: list[RunResult | RunFailed]
+    cached: list[ObjectKey]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorReady:
+    """The executor registered."""
+
+    executor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLost:
+    """The executor's process ended, or never came up, without being told to.
+
+    running: the task it had begun and not reported (None: none, or it never registered). failure: what to say of it
+    (with log tails). Tasks of its batch other than `running` are not to blame.
+    """
+
+    executor: int
+    running: TaskKey | None
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectArrived:
+    """A transfer is complete, the value is in the store."""
+
+    object: ObjectKey
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectUnreachable:
+    """A transfer failed at all holders given, three attempts each."""
+
+    object: ObjectKey
+    holders: list[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store cannot hold or read a value (disk full, damaged file); the copy here counts as lost."""
+
+    object: ObjectKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed (sent about every 0.5 s)."""
+
+
+WorkerEvent = (
+    ServerSaid
+    | ServerLost
+    | RunsEnded
+    | ExecutorReady
+    | ExecutorLost
+    | ObjectArrived
+    | ObjectUnreachable
+    | StoreFailed
+    | Tick
+)
