@@ -33,9 +33,10 @@ class KillExecutor:
     executor: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunInput:
-    """One input of a call. spec, info: packed or None; cached: the executor holds it decoded, send no value."""
+    """One input of a call, not to be changed. spec, info: packed or None; cached: the executor holds it decoded, send
+    no value."""
 
     object: ObjectKey
     spec: bytes | None
@@ -43,12 +44,13 @@ class RunInput:
     cached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """One run of a task, as executors and built-ins need it.
 
     template: number within the session; template_data: the unpacked map (shared by all runs, not to be changed);
-    args: packed config or arguments; outputs: object ids.
+    args: packed config or arguments; outputs: object ids; gpus: the indices it may use (executors get them in their
+    environment too). Not to be changed; not frozen because that costs a microsecond each.
     """
 
     key: TaskKey
@@ -57,6 +59,7 @@ class Run:
     args: bytes | None
     inputs: tuple[RunInput, ...]
     outputs: tuple[int, ...]
+    gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class StoreValue:
 
 @dataclass(frozen=True, slots=True)
 class FetchObject:
-    """Transfer a value from one of the holders (best first) into the store; answered by ObjectArrived or ObjectUnreachable."""
+    """Transfer a value from one of the holders (best first) into the store; answered by ObjectArrived or
+    ObjectUnreachable."""
 
     object: ObjectKey
     size: int

@@ -27,7 +27,7 @@ class ServerLost:
     """The connection to the server ended: everything running is stopped, all data dropped."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunResult:
     """A successful run. outputs: per output of the task (size, packed object info or None, inline value or None);
     the shell has put the values into the store before this event. info: packed task info or None."""

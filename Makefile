@@ -1,0 +1,57 @@
+# Usage: make demo | test | lint | check | bench-setup | bench | soak | clean
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .demo
+BENCH_VENV ?= benchmarks/.envs/dask
+PYTEST_ARGS ?=
+REPEAT ?= 3
+SOAK_MINUTES ?= 10
+
+.PHONY: demo test lint check bench-setup bench soak clean
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/python examples/census.py --out $(DEMO_VENV)/census
+
+$(DEMO_VENV)/.installed: pyproject.toml setup.py $(shell find rain -name '*.py' -o -name '*.capnp')
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+	touch $@
+
+$(VENV)/.test-installed: pyproject.toml setup.py
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.lint-installed: $(VENV)/.test-installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	touch $@
+
+test: $(VENV)/.test-installed
+	$(VENV)/bin/python -m pytest tests $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint-installed
+	$(VENV)/bin/python -m ruff check rain tests benchmarks examples setup.py
+	$(VENV)/bin/python -m mypy
+
+check: lint test
+
+# The rivals live in their own environment: they must not decide which versions Rain is tested with.
+bench-setup: $(VENV)/.test-installed $(BENCH_VENV)/.installed
+
+$(BENCH_VENV)/.installed: pyproject.toml
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'distributed>=2024.1' 'psutil>=5.9' 'numpy>=1.24'
+	touch $@
+
+bench: bench-setup
+	$(VENV)/bin/python -m benchmarks run all --repeat $(REPEAT)
+	$(VENV)/bin/python -m benchmarks report
+
+soak: $(VENV)/.test-installed
+	$(VENV)/bin/python -m benchmarks soak --minutes $(SOAK_MINUTES)
+
+clean:
+	rm -rf $(VENV) $(DEMO_VENV) benchmarks/.envs build dist rain.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find rain tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

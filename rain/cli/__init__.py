@@ -1,0 +1,1 @@
+"""The command `rain`: one module per noun, one output layer."""

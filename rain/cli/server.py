@@ -1,0 +1,89 @@
+"""`rain server`: runs a server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from rain.cli import values
+from rain.cli.log import set_up_logging
+from rain.cli.signals import end_at_once_by_signals
+
+if TYPE_CHECKING:
+    from rain.server.main import ServerOptions
+
+DEFAULT_LISTEN = "127.0.0.1:7210"
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "server",
+        help="run a server in the foreground",
+        description="Run a server: it holds task graphs and tells workers what to do.",
+    )
+    parser.add_argument("-l", "--listen", type=values.address, default=DEFAULT_LISTEN, metavar="ADDR", help=f"default: {DEFAULT_LISTEN}")
+    parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/server-HOST-PID")
+    parser.add_argument("--workdir", metavar="DIR", help="default: /tmp/rain-work/server-HOST-PID")
+    parser.add_argument("--ready-file", metavar="FILE", help="gets the line `ready` when connections are accepted")
+    add_security_options(parser)
+    parser.add_argument(
+        "--infeasible-timeout",
+        type=values.duration_or_none,
+        default=60.0,
+        metavar="T",
+        help="tasks that no worker could ever run fail after this time, `none`: never; default 60 s",
+    )
+    parser.add_argument(
+        "--crash-limit",
+        type=values.not_negative,
+        default=3,
+        metavar="N",
+        help="a task that was running on so many workers when they were lost fails, 0: never; default 3",
+    )
+    parser.add_argument(
+        "--idle-timeout",
+        type=values.duration_or_none,
+        metavar="T",
+        help="end after this time without clients, sessions and tasks; default: never",
+    )
+    parser.add_argument("--owner-fd", type=values.not_negative, help=argparse.SUPPRESS)
+    parser.add_argument("--access-dir", metavar="DIR", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def add_security_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say what the server's secret is; `rain start` hands them on."""
+    parser.add_argument("--token-file", metavar="FILE", help="file with the secret; default: a new one at each start")
+    parser.add_argument("--access-file", metavar="FILE", help="write the access file there instead of its usual place")
+    parser.add_argument("--insecure", action="store_true", help="let everybody in who can reach the port")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the server until it is told to stop."""
+    from rain.server.main import run_server
+
+    end_at_once_by_signals()
+    set_up_logging(os.environ)
+    return run_server(server_options(options))
+
+
+def server_options(options: argparse.Namespace) -> ServerOptions:
+    """What the command line asks for."""
+    from rain.server.main import ServerOptions
+
+    return ServerOptions(
+        listen=options.listen,
+        logdir=options.logdir,
+        workdir=options.workdir,
+        ready_file=options.ready_file,
+        token_file=options.token_file,
+        access_file=options.access_file,
+        access_dir=options.access_dir,
+        insecure=options.insecure,
+        infeasible_timeout=options.infeasible_timeout,
+        crash_limit=options.crash_limit,
+        idle_timeout=options.idle_timeout,
+        owner_fd=options.owner_fd,
+    )

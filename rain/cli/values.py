@@ -1,0 +1,101 @@
+"""Readers of option values: what they do not accept becomes a usage error that says what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from rain.common.units import parse_duration, parse_size
+from rain.net.address import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+def _usage(reader: Callable[[str], T], text: str) -> T:
+    try:
+        return reader(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def duration(text: str) -> float:
+    """Seconds; `5 s`, `2 min` and plain numbers."""
+    return _usage(parse_duration, text)
+
+
+def duration_or_none(text: str) -> float | None:
+    """Seconds, or None for the word `none`."""
+    return None if text.lower() == "none" else duration(text)
+
+
+def address(text: str) -> str:
+    """An address to listen at; any form that `Address.parse` reads."""
+    return str(_usage(Address.parse, text))
+
+
+def data_address(text: str) -> str:
+    """An address for a data port, which is any free one if the text names none."""
+    return str(_usage(lambda given: Address.parse(given, default_port=0), text))
+
+
+def size_or_detect(text: str) -> int | None:
+    """Bytes, or None for the word `detect`."""
+    return None if text == "detect" else _usage(parse_size, text)
+
+
+def not_negative(text: str) -> int:
+    """An int >= 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 0")
+    return int(text)
+
+
+def cpus_or_detect(text: str) -> int | None:
+    """A number of cpus, negative for "all but", or None for the word `detect`."""
+    if text == "detect":
+        return None
+    try:
+        cpus = int(text)
+    except ValueError:
+        cpus = 0
+    if cpus == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cpus; expected e.g. 4, -1 (all but one) or detect")
+    return cpus
+
+
+def gpus_or_detect(text: str) -> int | tuple[int, ...] | None:
+    """A number of gpus, a tuple of indices when there is a comma, or None for the word `detect`."""
+    if text == "detect":
+        return None
+    if "," in text:
+        return tuple(not_negative(part.strip()) for part in text.split(",") if part.strip())
+    return not_negative(text)
+
+
+def named_amount(text: str) -> tuple[str, float]:
+    """`NAME=AMOUNT`."""
+    name, equals, amount = text.partition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = -1.0
+    if not equals or not name.isidentifier() or not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=AMOUNT with an amount >= 0, e.g. licences=2")
+    return name, value
+
+
+def list_of_cpus(text: str) -> list[int]:
+    """A JSON list of cpus per worker, e.g. `[4,4,2]`."""
+    try:
+        cpus = json.loads(text)
+    except json.JSONDecodeError:
+        cpus = None
+    whole = isinstance(cpus, list) and all(type(number) is int and number > 0 for number in cpus)
+    if not whole or not cpus:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of cpus per worker, e.g. [4,4,2]")
+    return list(cpus)

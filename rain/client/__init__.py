@@ -1,0 +1,55 @@
+"""What users import: the client, sessions, data objects, tasks and remote functions."""
+
+from rain.client import data, rpc, session, tasks
+from rain.client.client import Client
+from rain.client.data import DataObject, blob, pickled
+from rain.client.input import Input, InputBase, InputDir
+from rain.client.local_cluster import LocalCluster
+from rain.client.output import Output, OutputBase, OutputDir
+from rain.client.pycode import Remote, remote
+from rain.client.session import Session
+from rain.client.task import Task
+from rain.common import content_type
+from rain.common.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    RainConnectionError,
+    RainException,
+    RainTimeoutError,
+    RainWarning,
+    SessionException,
+    TaskCancelled,
+    TaskException,
+)
+
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "DataObject",
+    "Input",
+    "InputBase",
+    "InputDir",
+    "InvalidRequestError",
+    "LocalCluster",
+    "Output",
+    "OutputBase",
+    "OutputDir",
+    "RainConnectionError",
+    "RainException",
+    "RainTimeoutError",
+    "RainWarning",
+    "Remote",
+    "Session",
+    "SessionException",
+    "Task",
+    "TaskCancelled",
+    "TaskException",
+    "blob",
+    "content_type",
+    "data",
+    "pickled",
+    "remote",
+    "rpc",
+    "session",
+    "tasks",
+]

@@ -1,0 +1,68 @@
+"""Ctrl-C while the library is at work: delayed to the moments where stopping does no harm.
+
+A KeyboardInterrupt may otherwise appear between any two instructions of the main thread, for instance after bytes were
+taken from a socket and before they were noted, and put the connection out of step.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+    from typing import Self
+
+_main_thread_id = threading.main_thread().ident
+
+
+class InterruptGuard:
+    """`with InterruptGuard() as guard:` holds SIGINT back, except inside `with guard.waiting():`.
+
+    Only in the main thread, and only where SIGINT has a Python handler; elsewhere it does nothing, since no
+    KeyboardInterrupt can appear there.
+    """
+
+    __slots__ = ("_handler", "_held_back", "_is_waiting")
+
+    def __init__(self) -> None:
+        self._handler: Callable[[int, FrameType | None], object] | None = None
+        self._held_back = False
+        self._is_waiting = False
+
+    def __enter__(self) -> Self:
+        if threading.get_ident() == _main_thread_id:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
+                signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._deliver()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_waiting and self._handler is not None:
+            self._handler(number, frame)
+        else:
+            self._held_back = True
+
+    def _deliver(self) -> None:
+        if self._held_back and self._handler is not None:
+            self._held_back = False
+            self._handler(signal.SIGINT, None)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block in which KeyboardInterrupt may be raised at any instruction."""
+        self._is_waiting = True
+        try:
+            self._deliver()
+            yield
+        finally:
+            self._is_waiting = False

@@ -1,0 +1,124 @@
+"""What many tasks, or many objects, have in common: immutable, shared between them and sent once.
+
+A task carries a shape and what is its own (ids, inputs, arguments). Only when somebody looks at `task.spec`, which may be
+edited, does the task get a spec of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from rain.common.data_type import DataType
+from rain.common.errors import RainException
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectShape:
+    """The spec of a data object without its id. label and content_type: `""` = none; size_hint: MB or None."""
+
+    label: str = ""
+    content_type: str = ""
+    data_type: DataType = DataType.BLOB
+    size_hint: float | None = None
+    user: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_map(self) -> dict[str, Any]:
+        """The form in messages: defaults are absent."""
+        fields: dict[str, Any] = {}
+        if self.label:
+            fields["label"] = self.label
+        if self.content_type:
+            fields["content_type"] = self.content_type
+        if self.data_type is not DataType.BLOB:
+            fields["data_type"] = self.data_type.value
+        if self.user:
+            fields["user"] = dict(self.user)
+        if self.size_hint is not None:
+            fields["size_hint"] = self.size_hint
+        return fields
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The form in messages, packed."""
+        return pack_plain(self.to_map(), f"spec of data object {self.label!r}")
+
+
+PLAIN_BLOB = ObjectShape()
+
+
+@dataclass(frozen=True, eq=False)
+class TaskOptions:
+    """Task options in their final form; see the parameters of `read_options`."""
+
+    name: str | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    retries: int = 0
+    timeout: float | None = None
+    priority: int = 0
+    cache: bool | str | None = None
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    user: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_map(self) -> dict[str, Any]:
+        """The form in messages: defaults are absent."""
+        fields: dict[str, Any] = {}
+        for name in ("resources", "name", "user", "retries", "timeout", "priority", "cache", "env"):
+            value = getattr(self, name)
+            if value or (name in ("name", "timeout", "cache") and value is not None):
+                fields[name] = value
+        return fields
+
+
+@dataclass(frozen=True, eq=False)
+class TaskShape:
+    """A template of tasks.
+
+    Attributes:
+        task_type: as given by the user.
+        options: the task options.
+        labels: of the inputs; None when no input has one.
+        outputs: specs of the outputs made with the task.
+        has_config: whether `config` is the config of all tasks of this shape, and the bytes of each task are arguments
+            of a Python call; otherwise the bytes of each task are its packed config.
+        config: see above.
+    """
+
+    task_type: str
+    options: TaskOptions
+    labels: tuple[str | None, ...] | None
+    outputs: tuple[ObjectShape, ...]
+    has_config: bool = False
+    config: Any = None
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The template as sent; equal shapes give equal bytes."""
+        fields: dict[str, Any] = {"task_type": self.task_type}
+        if self.has_config:
+            fields["config"] = self.config
+        fields |= self.options.to_map()
+        if self.labels is not None:
+            fields["labels"] = self.labels
+        fields["outputs"] = [shape.to_map() for shape in self.outputs]
+        return pack_plain(fields, f"spec of a task of type {self.task_type!r}")
+
+
+def pack_plain(value: Any, what: str) -> bytes:
+    """Pack JSON-like data.
+
+    Raises:
+        RainException: it holds something else; `what` names it.
+    """
+    try:
+        packed: bytes = msgpack.packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RainException(f"The {what} must be plain data (numbers, strings, lists, dicts): {error}") from error
+    return packed

@@ -1,0 +1,52 @@
+"""Where in the user's code something was made: cheap to note, formatted only when an error needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+Site: TypeAlias = "tuple[CodeType | int, ...]"
+"""Code object, instruction offset, code object, ... innermost first."""
+
+MAX_FRAMES = 5
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_getframe = sys._getframe
+
+
+def here() -> Site:
+    """Note the stack of the caller: up to 5 frames, beginning with the first that is not Rain's."""
+    frame: FrameType | None = _getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    site: list[CodeType | int] = []
+    left = MAX_FRAMES
+    while frame is not None and left:
+        site.append(frame.f_code)
+        site.append(frame.f_lasti)
+        frame = frame.f_back
+        left -= 1
+    return tuple(site)
+
+
+def format_site(site: Site) -> str:
+    """The frames as in a traceback, outermost first, without those of Rain; `""` if there are none."""
+    summary = traceback.StackSummary()
+    for code, offset in zip(site[::2], site[1::2], strict=True):
+        assert not isinstance(code, int)
+        assert isinstance(offset, int)
+        if not code.co_filename.startswith(_PACKAGE):
+            summary.append(traceback.FrameSummary(code.co_filename, _line(code, offset), code.co_name))
+    summary.reverse()
+    return "".join(summary.format()).rstrip("\n")
+
+
+def _line(code: CodeType, offset: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line is not None:
+            return line
+    return code.co_firstlineno

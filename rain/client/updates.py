@@ -1,0 +1,42 @@
+"""Refreshing states and infos of handles."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from rain.client.specs import object_info, task_info
+from rain.client.task import Task
+from rain.common.states import DataObjectState, TaskState
+from rain.protocol.messages import GetInfos, Infos
+
+if TYPE_CHECKING:
+    from rain.client.data import DataObject
+    from rain.client.session import Session
+
+
+def ask_infos(session: Session, things: list[Task | DataObject]) -> Infos:
+    """States and infos of submitted things, in order."""
+    numbers = array("I", [thing._number for thing in things])
+    reply = session._ask(
+        lambda seq: GetInfos(seq, session.session_id, numbers), f"updating {len(things)} tasks and objects"
+    )
+    assert isinstance(reply, Infos)
+    return reply
+
+
+def update_things(session: Session, things: list[Task | DataObject]) -> None:
+    """Take over states and infos from the server."""
+    infos = ask_infos(session, things)
+    for position, thing in enumerate(things):
+        state = infos.states[position]
+        packed = infos.infos[position] if infos.infos else None
+        if isinstance(thing, Task):
+            thing._own_state = TaskState(state)
+            if packed is not None:
+                thing._info = task_info(packed)
+        else:
+            thing._own_state = DataObjectState(state)
+            if packed is not None:
+                thing._info = object_info(packed)
+        session._noted.append(thing)

@@ -1,0 +1,266 @@
+"""Directories as values: deterministic tars, safe unpacking, copies, removal.
+
+A packed directory holds files with their executable bit, sub-directories including empty ones, and symlinks that
+stay inside the tree; links that lead outside are replaced by copies of their targets. Owners and times are not
+kept, so equal trees have equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import tarfile
+from typing import IO, TYPE_CHECKING, Any
+
+from rain.common.errors import RainException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_MAX_DEPTH = 200
+
+
+def pack_directory(path: str | os.PathLike[str]) -> bytes:
+    """Pack a directory into a tar whose members are relative to `.`.
+
+    Raises:
+        NotADirectoryError: `path` is not a directory.
+        OSError: something in it cannot be read.
+    """
+    target = io.BytesIO()
+    pack_directory_to(path, target)
+    return target.getvalue()
+
+
+def pack_directory_to(path: str | os.PathLike[str], target: IO[bytes]) -> None:
+    """Pack a directory into an open binary file; raises as `pack_directory`."""
+    root = os.path.realpath(path)
+    if not os.path.isdir(root):
+        raise NotADirectoryError(f"{os.fspath(path)!r} is not a directory")
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        _add_member(archive, root, ".", None)
+        for real, name, link in _walk(root, root, ".", 0):
+            _add_member(archive, real, name, link)
+
+
+def empty_directory() -> bytes:
+    """A packed directory without content."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(_directory_entry("."))
+    return target.getvalue()
+
+
+def _walk(root: str, directory: str, name: str, depth: int) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (path, member name, link target or None) of everything below, sorted."""
+    if depth > _MAX_DEPTH:
+        raise RainException(f"Directory {directory!r} is nested too deeply (a symlink to its own parent?)")
+    with os.scandir(directory) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        member = f"{name}/{entry.name}"
+        link = _inner_link(root, entry.path) if entry.is_symlink() else None
+        if link is None and entry.is_symlink() and not os.path.exists(entry.path):
+            continue  # it leads outside and to nothing: there is no target to copy
+        yield entry.path, member, link
+        if link is None and entry.is_dir():
+            yield from _walk(root, entry.path, member, depth + 1)
+
+
+def _inner_link(root: str, path: str) -> str | None:
+    """The relative target of a symlink that stays inside `root`, else None."""
+    target = os.readlink(path)
+    if os.path.isabs(target):
+        return None
+    reached = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    real = os.path.realpath(path)
+    if _is_inside(reached, root) and _is_inside(real, root):
+        return target
+    return None
+
+
+def _is_inside(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _directory_entry(name: str) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type = tarfile.DIRTYPE
+    entry.mode = 0o755
+    return entry
+
+
+def _add_member(archive: tarfile.TarFile, path: str, name: str, link: str | None) -> None:
+    if link is not None:
+        entry = tarfile.TarInfo(name)
+        entry.type = tarfile.SYMTYPE
+        entry.linkname = link
+        entry.mode = 0o777
+        archive.addfile(entry)
+        return
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        archive.addfile(_directory_entry(name))
+    elif stat.S_ISREG(status.st_mode):
+        entry = tarfile.TarInfo(name)
+        entry.size = status.st_size
+        entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
+        with open(path, "rb") as source:
+            archive.addfile(entry, source)
+    else:
+        raise RainException(f"{path!r} is neither a file nor a directory; it cannot be part of a data object")
+
+
+def unpack_directory(data: bytes | memoryview | IO[bytes], target: str | os.PathLike[str]) -> None:
+    """Unpack a tar into the directory `target`, which is made if it does not exist.
+
+    Raises:
+        RainException: damaged, or a member would lie outside `target`; nothing is written there.
+        FileExistsError: a member exists.
+    """
+    source = io.BytesIO(data) if isinstance(data, bytes | memoryview) else data
+    root = os.path.abspath(target)
+    os.makedirs(root, exist_ok=True)
+    links: list[tuple[str, str]] = []
+    try:
+        with tarfile.open(fileobj=source, mode="r:") as archive:
+            for member in archive:
+                path = _member_path(root, member.name)
+                if member.isdir():
+                    os.makedirs(path, exist_ok=True)
+                elif member.isreg():
+                    _extract_file(archive, member, path)
+                elif member.issym():
+                    _check_link(root, path, member)
+                    links.append((member.linkname, path))
+                else:
+                    raise RainException(f"Archive member {member.name!r} is neither file, directory nor symlink")
+    except tarfile.TarError as error:
+        raise RainException(f"Damaged archive: {error}") from error
+    # Last, so that no member is ever written through a link.
+    for link, path in links:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(link, path)
+
+
+def _member_path(root: str, name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise RainException(f"Archive member {name!r} would lie outside of the directory")
+    return os.path.join(root, *parts)
+
+
+def _check_link(root: str, path: str, member: tarfile.TarInfo) -> None:
+    reached = os.path.normpath(os.path.join(os.path.dirname(path), member.linkname))
+    if os.path.isabs(member.linkname) or not _is_inside(reached, root):
+        raise RainException(f"Archive member {member.name!r} links outside of the directory")
+
+
+def _extract_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    content = archive.extractfile(member)
+    if content is None:
+        raise RainException(f"Damaged archive: {member.name!r} has no content")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    mode = 0o755 if member.mode & 0o100 else 0o644
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with content, open(descriptor, "wb") as target:
+        shutil.copyfileobj(content, target, 1 << 20)
+
+
+def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a tree as if packed and unpacked: the copy is writable, links stay inside.
+
+    Args:
+        source: a directory.
+        target: made if it does not exist.
+
+    Raises:
+        OSError: something cannot be read or written.
+    """
+    root = os.path.realpath(source)
+    destination = os.path.abspath(target)
+    os.makedirs(destination, exist_ok=True)
+    for real, name, link in _walk(root, root, ".", 0):
+        path = _member_path(destination, name)
+        if link is not None:
+            os.symlink(link, path)
+        elif os.path.isdir(real):
+            os.makedirs(path, exist_ok=True)
+        else:
+            copy_file(real, path)
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file into a new writable one with the same executable bit."""
+    shutil.copyfile(source, target)
+    os.chmod(target, 0o755 if os.stat(source).st_mode & 0o100 else 0o644)
+
+
+def tree_size(path: str | os.PathLike[str]) -> int:
+    """The sum of the sizes of the regular files below, in bytes."""
+    total = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            status = os.lstat(os.path.join(directory, name))
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
+    return total
+
+
+def packed_size(data: bytes | memoryview | IO[bytes]) -> int:
+    """The sum of the sizes of the files in a packed directory, in bytes; RainException if it is damaged."""
+    source = io.BytesIO(data) if isinstance(data, bytes | memoryview) else data
+    try:
+        with tarfile.open(fileobj=source, mode="r:") as archive:
+            return sum(member.size for member in archive if member.isreg())
+    except tarfile.TarError as error:
+        raise RainException(f"Damaged archive: {error}") from error
+
+
+def make_read_only(path: str | os.PathLike[str]) -> None:
+    """Take the write permission away from a file, or from a tree with its directories; links are left alone."""
+    for entry in _tree(os.fspath(path)):
+        mode = os.lstat(entry).st_mode
+        if not stat.S_ISLNK(mode):
+            os.chmod(entry, stat.S_IMODE(mode) & ~0o222)
+
+
+def _tree(path: str) -> Iterator[str]:
+    if os.path.isdir(path) and not os.path.islink(path):
+        for directory, directories, names in os.walk(path, topdown=False):
+            for name in (*directories, *names):
+                yield os.path.join(directory, name)
+    yield path
+
+
+def remove_tree(path: str | os.PathLike[str]) -> None:
+    """Remove a file or a tree, read-only directories included; nothing there is fine.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    path = os.fspath(path)
+    if os.path.islink(path) or not os.path.isdir(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        return
+    shutil.rmtree(path, onerror=_make_writable_and_retry)
+
+
+def _make_writable_and_retry(function: Callable[..., Any], path: str, info: Any) -> None:
+    error = info[1]
+    if isinstance(error, FileNotFoundError):
+        return
+    if not isinstance(error, PermissionError):
+        raise error
+    os.chmod(os.path.dirname(path), 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.chmod(path, 0o700)
+        if function is not os.rmdir:
+            shutil.rmtree(path)
+            return
+    function(path)

@@ -1,0 +1,8 @@
+"""`python -m rain.executor`."""
+
+import sys
+
+from rain.executor.executor import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The executor's end of the connection: frames in, batches of results out, and the watch over both."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from typing import Any, cast
+
+import msgpack
+
+from rain.common.comm import MAX_FRAME, FrameReader, pack_frame
+from rain.process.spawn import end_group
+
+PROTOCOL = "rain-py-1"
+"""What a Python executor registers as."""
+
+FLUSH_INTERVAL = 1
+"""Milliseconds between two looks at finished results while a batch runs."""
+
+_IDLE_LOOKS = 50
+_READ_SIZE = 1 << 18
+
+
+def connect(path: str) -> socket.socket:
+    """Connect to a unix socket; the path may be longer than a socket address."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+    return connection
+
+
+class Channel:
+    """Blocking frames over a socket. `rows` and `cached` are what the next frame of results will carry.
+
+    The main thread appends to `rows` and calls `flush` at the end of a batch. A second thread sends what is ready
+    while a longer call runs; it sleeps unless `begin_batch` woke it. The same thread ends the process when the
+    worker is gone.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._reader = FrameReader()
+        self._lock = threading.Lock()
+        self._sent = 0
+        self._running = False
+        self._asleep = True
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.rows: list[tuple[Any, ...]] = []
+        self.cached: list[tuple[int, int]] = []
+        os.register_at_fork(after_in_child=connection.close)
+
+    def start_watch(self) -> None:
+        """Start the second thread."""
+        threading.Thread(target=self._watch, name="rain-executor-watch", daemon=True).start()
+
+    def send(self, message: list[Any]) -> None:
+        """Send one message."""
+        with self._lock:
+            self._socket.sendall(pack_frame(msgpack.packb(message)))
+
+    def receive(self) -> list[list[Any]]:
+        """Wait for messages; the empty list when the worker closed the connection."""
+        while True:
+            data = self._socket.recv(_READ_SIZE)
+            if not data:
+                return []
+            payloads = self._reader.feed(data)
+            if payloads:
+                return [msgpack.unpackb(payload, strict_map_key=False) for payload in payloads]
+
+    def begin_batch(self, calls: int) -> None:
+        """A batch begins. The result of a single call is sent by `flush` alone."""
+        if calls > 1:
+            self._running = True
+            if self._asleep:
+                os.eventfd_write(self._wake, 1)
+
+    def flush(self) -> None:
+        """End of a batch: send what is not sent yet."""
+        self._running = False
+        with self._lock:
+            self._send_rows()
+            self.rows.clear()
+            self._sent = 0
+
+    def _send_rows(self) -> None:
+        """Send the rows that are complete now. The lock is held; the main thread may append meanwhile."""
+        count = len(self.rows)
+        cached, self.cached = self.cached, []
+        if count > self._sent or cached:
+            pending = self.rows[self._sent : count]
+            self._sent = count
+            self._send_split(pending, cached)
+
+    def _send_split(self, rows: list[tuple[Any, ...]], cached: list[tuple[int, int]]) -> None:
+        payload = cast("bytes", msgpack.packb(("results", rows, cached)))
+        if len(payload) > MAX_FRAME and len(rows) > 1:
+            middle = len(rows) // 2
+            self._send_split(rows[:middle], cached)
+            self._send_split(rows[middle:], [])
+        else:
+            self._socket.sendall(pack_frame(payload))
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP | select.POLLHUP)
+        poll.register(self._wake, select.POLLIN)
+        idle = 0
+        while True:
+            events = poll.poll(None if self._asleep else FLUSH_INTERVAL)
+            running = self._running
+            if any(descriptor != self._wake for descriptor, _ in events):
+                end_group()
+            if events:
+                os.eventfd_read(self._wake)
+                self._asleep = False
+                idle = 0
+            elif running:
+                idle = 0
+                if len(self.rows) > self._sent:
+                    with self._lock:
+                        if self._running:  # the batch may have ended meanwhile
+                            self._send_rows()
+            else:
+                idle += 1
+                # Set before the look at `_running`, which the main thread sets before its look at `_asleep`.
+                self._asleep = idle > _IDLE_LOOKS
+                if self._running:
+                    self._asleep = False

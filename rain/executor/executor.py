@@ -1,0 +1,277 @@
+"""The loop of the Python executor: takes batches of calls, runs them in order, sends results."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import pickle
+import sys
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import msgpack
+
+from rain.common.errors import RainException
+from rain.common.packing import load_extension, pack
+from rain.executor.channel import PROTOCOL, Channel, connect
+from rain.executor.context import Context, _find_context
+from rain.executor.failures import describe
+from rain.executor.inputs import InputObject, typed_instance
+from rain.executor.results import ResultEncoder
+from rain.executor.templates import Template
+from rain.executor.workspace import PROGRESS_FILE, Workspace, open_progress
+from rain.process.spawn import die_with_parent
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+QUICK = 2.5e-6
+"""A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer."""
+
+_NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+
+class _SessionState:
+    """What is kept of a session: templates by number, functions by object id."""
+
+    __slots__ = ("functions", "templates")
+
+    def __init__(self) -> None:
+        self.templates: dict[int, Template] = {}
+        self.functions: dict[int, Callable[..., Any]] = {}
+
+
+class Executor:
+    """One executor.
+
+    Args:
+        connection: connected to the worker.
+        root: work directory.
+        executor_id: informative.
+        executor_type: likewise.
+    """
+
+    def __init__(
+        self, connection: socket.socket, root: str, executor_id: int = 0, executor_type: str = "py"
+    ) -> None:
+        self._channel = Channel(connection)
+        self._workspace = Workspace(root)
+        self._encoder = ResultEncoder(self._workspace)
+        self._progress = open_progress(os.path.join(root, PROGRESS_FILE))
+        self._begun = 0
+        self._sessions: dict[int, _SessionState] = {}
+        self._registration = {"protocol": PROTOCOL, "executor_id": executor_id, "executor_type": executor_type}
+        # The current call.
+        self._session = 0
+        self._state = _SessionState()
+        self._objects: dict[int, Any] = {}
+        self._row: list[Any] | None = None
+        self._context: Context | None = None
+
+    def run(self) -> None:
+        """Serve until the worker closes the connection."""
+        global _running
+        _running = self
+        _find_context[:] = [self.context]
+        handlers: dict[str, Callable[..., None]] = {
+            "welcome": self._welcome,
+            "calls": self._calls,
+            "drop_cached": self._drop_cached,
+            "end_session": self._end_session,
+        }
+        self._channel.send(["register", self._registration])
+        self._channel.start_watch()
+        self._workspace.reset_task()
+        while messages := self._channel.receive():
+            for name, *data in messages:
+                handlers[name](*data)
+
+    # --- messages ---
+
+    def _welcome(self, options: dict[str, Any]) -> None:
+        self._workspace.values = options["values"]
+        self._encoder.inline_limit = options["inline_limit"]
+
+    def _drop_cached(self, keys: list[list[int]]) -> None:
+        for session, number in keys:
+            state = self._sessions.get(session)
+            if state is not None:
+                state.functions.pop(number, None)
+
+    def _end_session(self, session: int) -> None:
+        self._sessions.pop(session, None)
+
+    def _calls(self, session: int, templates: list[Any], objects: list[Any], calls: list[list[Any]]) -> None:
+        state = self._sessions.get(session)
+        if state is None:
+            state = self._sessions[session] = _SessionState()
+        for number, data in templates:
+            state.templates[number] = Template(data)
+        self._session, self._state = session, state
+        self._objects = {row[0]: row for row in objects}
+        self._channel.begin_batch(len(calls))
+        try:
+            self._run_calls(state, calls)
+        finally:
+            self._objects = {}
+            self._row = self._context = None
+        self._channel.flush()
+
+    # --- calls ---
+
+    def _run_calls(self, state: _SessionState, calls: list[list[Any]]) -> None:
+        templates, functions = state.templates, state.functions
+        progress, begun = self._progress, self._begun
+        append, encode_plain = self._channel.rows.append, self._encoder.plain
+        unpack_args, clock = msgpack.unpackb, time.monotonic
+        offset = time.time() - clock()
+        start = clock()
+        for row in calls:
+            task, run, number, args, inputs, _ = row
+            begun += 1
+            progress[0] = begun
+            self._row = row
+            try:
+                template = templates[number]
+                function = functions.get(inputs[0])
+                if function is None:
+                    function = self._load_function(inputs[0])
+                positional, keywords = (
+                    unpack_args(args, ext_hook=load_extension, use_list=False) if args else _NO_ARGUMENTS
+                )
+                if template.plain:
+                    outputs = encode_plain(template, function(*positional, **keywords), inputs)
+                else:
+                    value = function(self.context(), *positional, **keywords)
+                    outputs = self._encoder.returned(template, value, inputs)
+                info = None if self._context is None else self._task_info()
+            except BaseException as error:  # exit() and the like fail the task, too
+                failure = self._failure(error, task, run)
+                end = clock()
+                append((task, run, start + offset, end - start, failure))
+            else:
+                end = clock()
+                append((task, run, start + offset, end - start, info, outputs))
+            if end - start > QUICK:
+                self._begun = begun
+                self._tidy()
+                start = clock()
+            else:
+                start = end
+                self._context = None
+        self._begun = begun
+
+    def _load_function(self, number: int) -> Callable[..., Any]:
+        value = self._input(number).value
+        if isinstance(value, str):
+            with open(value, "rb") as source:
+                value = source.read()
+        function = cast("Callable[..., Any]", pickle.loads(value))
+        self._state.functions[number] = function
+        self._channel.cached.append((self._session, number))
+        return function
+
+    def _input(self, number: int) -> InputObject:
+        row = self._objects.get(number)
+        if row is None:
+            raise RainException(f"Data object {self._session}/{number} was not sent to the executor")
+        return InputObject(self._session, row)
+
+    def _tidy(self) -> None:
+        """After a call that may have left something behind."""
+        self._context = None
+        self._workspace.drop_staged()
+        self._workspace.reset_task()
+
+    def _failure(self, error: BaseException, task: int, run: int) -> dict[str, Any]:
+        debug = self._context.info.debug if self._context is not None else ""
+        return describe(error, session=self._session, task=task, run=run, debug=debug).to_map()
+
+    def _task_info(self) -> bytes | None:
+        assert self._context is not None
+        info = self._context.info
+        fields: dict[str, Any] = {}
+        if info.user:
+            fields["user"] = info.user
+        if info.debug:
+            fields["debug"] = info.debug
+        return pack(fields) if fields else None
+
+    # --- what the running call asks for ---
+
+    def context(self) -> Context:
+        """The context of the running call.
+
+        Raises:
+            RainException: none runs.
+        """
+        if self._context is None:
+            if self._row is None:
+                raise RainException("get_context() works in a running task only")
+            task, run, number, _, inputs, outputs = self._row
+            spec = self._state.templates[number].task_spec(self._session, task, inputs, outputs)
+            self._context = Context(spec, self._state.functions.get(inputs[0]), run, self._workspace)
+        return self._context
+
+    def argument(self, name: str, input_index: int, load: bool, content_type: str | None) -> Any:
+        """The value for a data object inside of an argument."""
+        row = self._row
+        if row is None:
+            raise RainException("Arguments of a task can be unpickled in the running task only")
+        source = self._input(row[4][input_index])
+        if self._state.templates[row[2]].plain:
+            return source.natural()
+        instance = typed_instance(source.instance(), name, content_type)
+        return instance.load() if load else instance
+
+
+_running: Executor | None = None
+
+
+def unpickle_input_object(name: str, input_index: int, load: bool, content_type: str | None) -> Any:
+    """What a data object inside of a pickled argument becomes in the task.
+
+    Args:
+        name: of the parameter, for error texts.
+        input_index: position among the inputs of the task.
+        load: decode it.
+        content_type: type that it must have, None = any.
+
+    Raises:
+        RainException: it has another type or cannot be decoded, or no task runs.
+    """
+    if _running is None:
+        raise RainException("Arguments of a task can be unpickled in an executor only")
+    return _running.argument(name, input_index, load, content_type)
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(f"RAIN_EXECUTOR_{name}") or os.environ.get(f"RAIN_SUBWORKER_{name}")
+
+
+def _open_unbuffered(descriptor: int) -> io.TextIOWrapper:
+    """Text goes to the log at once: a crash must not lose what was printed before."""
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(cast("Any", raw), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def main() -> int:
+    """Run an executor as the environment says; return its exit code."""
+    path = _environment("SOCKET")
+    if path is None:
+        print("RAIN_EXECUTOR_SOCKET is not set: executors are started by workers", file=sys.stderr)
+        return 1
+    die_with_parent()
+    sys.stdout, sys.stderr = _open_unbuffered(1), _open_unbuffered(2)
+    root = os.path.dirname(os.path.abspath(path))
+    if sys.path and os.path.abspath(sys.path[0]) == root:
+        del sys.path[0]  # where `-m` put the work directory
+    executor = Executor(connect(path), root, int(_environment("ID") or 0))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    sys.setswitchinterval(0.001)
+    executor.run()
+    return 0

@@ -1,0 +1,169 @@
+"""Directories of an executor: the cwd of tasks, the staging area, and where large results go."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from rain.common import fs
+from rain.common.errors import RainException
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRESS_FILE = "progress"
+"""Its 8 bytes hold the number of the call which the executor began last (little endian)."""
+
+_MAX_PARTS = 512
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
+
+
+def open_progress(path: str) -> memoryview:
+    """Map a progress file, which is made if needed; element 0 is the number."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, 8)
+        return memoryview(mmap.mmap(descriptor, 8)).cast("Q")
+    finally:
+        os.close(descriptor)
+
+
+class Workspace:
+    """The directories below the work directory.
+
+    Args:
+        root: work directory of the executor, exists.
+
+    Attributes:
+        values: directory for large results, None = below the work directory.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self.task = os.path.join(self.root, "task")
+        self.stage = os.path.join(self.root, "stage")
+        self._spare = os.path.join(self.root, "values")
+        for directory in (self.task, self.stage, self._spare):
+            os.makedirs(directory, exist_ok=True)
+        self.values: str | None = None
+        self._numbers = itertools.count(1)
+        self._staged: list[str] = []
+        self._clean_mtime = -1
+
+    def reset_task(self) -> None:
+        """Make the task directory the cwd and empty it, if anything happened in it."""
+        try:
+            os.chdir(self.task)
+            changed = os.stat(".").st_mtime_ns != self._clean_mtime
+        except OSError:  # a task removed it
+            changed = True
+        if changed:
+            self._empty_task()
+
+    def _empty_task(self) -> None:
+        if os.path.islink(self.task) or not os.path.isdir(self.task):
+            fs.remove_tree(self.task)
+            os.makedirs(self.task)
+        os.chmod(self.task, 0o700)
+        for name in os.listdir(self.task):
+            fs.remove_tree(os.path.join(self.task, name))
+        os.chdir(self.task)
+        self._clean_mtime = os.stat(".").st_mtime_ns
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is something at a path relative to the task directory."""
+        return os.path.lexists(os.path.join(self.task, path))
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether a path relative to the task directory leads to a directory."""
+        return os.path.isdir(os.path.join(self.task, path))
+
+    def stage_path(self, path: str) -> str:
+        """Move something out of the task directory; return its new place.
+
+        Raises:
+            RainException: the path leads out of the task directory.
+            FileNotFoundError: there is nothing.
+        """
+        source = os.path.abspath(os.path.join(self.task, path))
+        if os.path.isabs(path) or not source.startswith(self.task + os.sep):
+            raise RainException(f"Only a relative path inside of the task's directory can be staged, not {path!r}")
+        if not os.path.lexists(source):
+            raise FileNotFoundError(errno.ENOENT, "Nothing to stage at", path)
+        target = os.path.join(self.stage, str(next(self._numbers)))
+        if os.path.islink(source):
+            self._copy_target(source, target)
+        else:
+            os.rename(source, target)
+        self._staged.append(target)
+        return target
+
+    @staticmethod
+    def _copy_target(link: str, target: str) -> None:
+        (fs.copy_tree if os.path.isdir(link) else fs.copy_file)(os.path.realpath(link), target)
+        os.unlink(link)
+
+    def take_staged(self, path: str) -> str | None:
+        """A file that became a result and which the worker will move away; None if it was not staged in this call.
+
+        The file staged stays until the end of the call, as it may be returned twice.
+        """
+        if path not in self._staged:
+            return None
+        target = os.path.join(self._spare, str(next(self._numbers)))
+        try:
+            os.link(path, target)
+        except OSError:  # no hard links here
+            fs.copy_file(path, target)
+        return target
+
+    def drop_staged(self) -> None:
+        """Remove what was staged and is not part of a result."""
+        if self._staged:
+            for path in self._staged:
+                fs.remove_tree(path)  # a result is another link to it
+            self._staged.clear()
+
+    def write_value(self, parts: Sequence[bytes | memoryview]) -> str:
+        """Write a result into a new file; return its path.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        name = str(next(self._numbers))
+        if self.values is not None:
+            path = os.path.join(self.values, name)
+            try:
+                _write_file(path, parts)
+                return path
+            except OSError as error:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                if error.errno not in _NO_ROOM:
+                    raise
+        path = os.path.join(self._spare, name)
+        _write_file(path, parts)
+        return path
+
+
+def _write_file(path: str, parts: Sequence[bytes | memoryview]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for start in range(0, len(parts), _MAX_PARTS):
+            _write_all(descriptor, [memoryview(part).cast("B") for part in parts[start : start + _MAX_PARTS]])
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, views: list[memoryview]) -> None:
+    views = [view for view in views if view.nbytes]
+    while views:
+        written = os.writev(descriptor, views)
+        while views and written >= views[0].nbytes:
+            written -= views.pop(0).nbytes
+        if views and written:
+            views[0] = views[0][written:]

@@ -1,0 +1,82 @@
+"""`Guard`: a small separate process that cleans up after its owner, however that one ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_PROGRAM = Path(__file__).with_name("guard_main.py")
+_END_TIMEOUT = 10.0
+
+
+class Guard:
+    """The owner's side of a guard process.
+
+    When the owner ends without `close`, by SIGKILL too, the guard kills all process groups with SIGKILL and then
+    removes all paths which it was told. It runs in its own session, so Ctrl-C in the terminal does not reach it.
+    A parent-death signal alone would reach direct children only and is tied to a thread of the parent.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard."""
+        return self._process.pid
+
+    def add_group(self, group: int) -> None:
+        """Kill this process group when the owner is gone."""
+        self._order(b"group %d" % group)
+
+    def remove_group(self, group: int) -> None:
+        """The process group has ended: its number may belong to others soon."""
+        self._order(b"ungroup %d" % group)
+
+    def add_path(self, path: str | os.PathLike[str]) -> None:
+        """Remove this file or tree when the owner is gone."""
+        self._order(b"path " + _escape(path))
+
+    def remove_path(self, path: str | os.PathLike[str]) -> None:
+        """The path is removed, or shall stay."""
+        self._order(b"unpath " + _escape(path))
+
+    def close(self) -> None:
+        """End the guard; nothing is killed or removed. Idempotent."""
+        if os.getpid() != self._owner or self._process.stdin is None or self._process.stdin.closed:
+            return
+        self._order(b"done")
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _order(self, line: bytes) -> None:
+        """Send an order; a guard that somebody killed cannot be helped."""
+        stdin = self._process.stdin
+        if stdin is None or stdin.closed or os.getpid() != self._owner:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(line + b"\n")
+            stdin.flush()
+
+
+def _escape(path: str | os.PathLike[str]) -> bytes:
+    return os.fsencode(os.path.abspath(path)).replace(b"\\", b"\\b").replace(b"\n", b"\\n")

@@ -1,0 +1,61 @@
+"""What our own child programs do at their start, so that they end with their owner."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OWNER_FD = "RAIN_OWNER_FD"
+"""Environment variable: descriptor of a pipe whose other end the owner holds."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(expected_parent: int | None = None) -> None:
+    """Let the kernel kill this process by SIGKILL when the thread that started it ends.
+
+    Args:
+        expected_parent: process id of the parent; if it is gone already, this process ends at once.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
+    if expected_parent is not None and os.getppid() != expected_parent:
+        os._exit(1)
+
+
+def end_group() -> None:
+    """End this process at once, with its process group if it leads one."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def watch_owner(fd: int, gone: Callable[[], None] = end_group) -> threading.Thread:
+    """Call `gone` in a thread when the other end of a pipe or socket is closed.
+
+    Args:
+        fd: read end of a pipe, or a socket. Nothing is read from it.
+        gone: what to do; by default this process and its group end at once.
+
+    Returns:
+        The daemon thread that waits.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP | select.POLLHUP)
+
+    def wait() -> None:
+        poll.poll()
+        gone()
+
+    thread = threading.Thread(target=wait, name="rain-owner-watch", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,123 @@
+"""Which columns of a message belong together, and the check that their lengths agree. Pure.
+
+A receiver may index the columns of a checked message by position without further tests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rain.protocol.limits import ProtocolError
+from rain.protocol.messages import (
+    INLINE,
+    AssignTasks,
+    CancelTasks,
+    Infos,
+    ObjectsFetched,
+    SubmitChunk,
+    TasksDone,
+    TasksReturned,
+    TasksStarted,
+    WithdrawTasks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_IS_INLINE = bytes(1 if flags & INLINE else 0 for flags in range(256))
+
+
+def _refuse(message: Any, name: str, actual: int, expected: str) -> None:
+    raise ProtocolError(f"{type(message).__name__}.{name} has {actual} elements, expected {expected}")
+
+
+def _same(message: Any, *names: str) -> None:
+    """All these columns have one length."""
+    length = len(getattr(message, names[0]))
+    for name in names[1:]:
+        if len(getattr(message, name)) != length:
+            _refuse(message, name, len(getattr(message, name)), f"{length}, like {names[0]}")
+
+
+def _same_or_empty(message: Any, length: int, *names: str) -> None:
+    """All these columns have this length or are empty (all None)."""
+    for name in names:
+        actual = len(getattr(message, name))
+        if actual and actual != length:
+            _refuse(message, name, actual, f"0 or {length}")
+
+
+def _flattened(message: Any, counts: str, *names: str) -> None:
+    """The sum of `counts` is the length of these columns."""
+    total = sum(getattr(message, counts))
+    for name in names:
+        if len(getattr(message, name)) != total:
+            _refuse(message, name, len(getattr(message, name)), f"{total}, the sum of {counts}")
+
+
+def _check_runs(message: TasksStarted | TasksReturned | WithdrawTasks | CancelTasks) -> None:
+    if len(message.tasks) != len(message.runs):
+        _same(message, "tasks", "runs")
+
+
+def _check_submit(message: SubmitChunk) -> None:
+    tasks = len(message.tasks)
+    if not (tasks == len(message.task_templates) == len(message.input_counts) == len(message.output_counts)):
+        _same(message, "tasks", "task_templates", "input_counts", "output_counts")
+    if sum(message.input_counts) != len(message.inputs):
+        _flattened(message, "input_counts", "inputs")
+    if not (sum(message.output_counts) == len(message.outputs) == len(message.output_flags)):
+        _flattened(message, "output_counts", "outputs", "output_flags")
+    if len(message.objects) != len(message.object_flags):
+        _same(message, "objects", "object_flags")
+    inline = message.object_flags.translate(_IS_INLINE).count(1)
+    if len(message.values) != inline:
+        _refuse(message, "values", len(message.values), f"{inline}, the number of INLINE flags")
+    _same_or_empty(message, tasks, "args")
+    _same_or_empty(message, len(message.objects), "object_specs")
+
+
+def _check_assign(message: AssignTasks) -> None:
+    tasks = len(message.tasks)
+    counts = len(message.input_counts), len(message.output_counts)
+    if not (tasks == len(message.runs) == len(message.task_templates)) or counts != (tasks, tasks):
+        _same(message, "tasks", "runs", "task_templates", "input_counts", "output_counts")
+    if sum(message.input_counts) != len(message.inputs):
+        _flattened(message, "input_counts", "inputs")
+    if sum(message.output_counts) != len(message.outputs):
+        _flattened(message, "output_counts", "outputs")
+    if len(message.template_numbers) != len(message.templates):
+        _same(message, "template_numbers", "templates")
+    if len(message.objects) != len(message.sizes):
+        _same(message, "objects", "sizes")
+    _same_or_empty(message, tasks, "args")
+    _same_or_empty(message, len(message.objects), "specs", "infos", "values", "holders")
+
+
+def _check_done(message: TasksDone) -> None:
+    if not (len(message.tasks) == len(message.runs) == len(message.starts) == len(message.durations)):
+        _same(message, "tasks", "runs", "starts", "durations")
+    _same_or_empty(message, len(message.tasks), "infos")
+    _same_or_empty(message, len(message.sizes), "output_infos", "values")
+
+
+def _check_fetched(message: ObjectsFetched) -> None:
+    _same_or_empty(message, len(message.sizes), "specs", "infos", "values", "holders")
+
+
+def _check_infos(message: Infos) -> None:
+    _same_or_empty(message, len(message.states), "infos")
+
+
+COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
+    SubmitChunk: _check_submit,
+    AssignTasks: _check_assign,
+    TasksDone: _check_done,
+    ObjectsFetched: _check_fetched,
+    Infos: _check_infos,
+    TasksStarted: _check_runs,
+    TasksReturned: _check_runs,
+    WithdrawTasks: _check_runs,
+    CancelTasks: _check_runs,
+}
+"""Per message class with columns that belong together: raises ProtocolError when their lengths differ."""

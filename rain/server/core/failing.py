@@ -1,0 +1,85 @@
+"""Failing and ending of sessions (spec 6.3, 6.4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rain.common.failure import Failure
+from rain.protocol.messages import EndSession
+from rain.server.core.actions import DropConstants
+from rain.server.core.graph import Graph
+from rain.server.core.session import Session
+from rain.server.core.state import ServerState
+
+
+def attempts(session: Session, task: int) -> int:
+    """Runs of the task that were started."""
+    return int(session.graph.run[task]) - session.returned.get(task, 0)
+
+
+def fail_task(state: ServerState, session: Session, task: int, reported: Failure, worker_id: str) -> None:
+    """The task failed for good; so does its session."""
+    message = reported.message
+    if task in session.recomputed:
+        message = f"while recomputing a result lost with a worker: {message}"
+    failure = replace(
+        reported,
+        kind="task",
+        message=message,
+        session=session.number,
+        task=task,
+        worker=worker_id,
+        attempts=attempts(session, task),
+    )
+    fail_session(state, session, failure)
+
+
+def fail_session(state: ServerState, session: Session, failure: Failure) -> None:
+    """Stop everything of the session, drop its data, and tell everybody who waits."""
+    if session.failure is not None:
+        return
+    session.failure = failure
+    waiters = list(session.waiters())
+    _drop_everything(state, session)
+    for waiter in waiters:
+        state.refuse(waiter.peer, waiter.seq, failure)
+
+
+def end_session(state: ServerState, session: Session, reason: str) -> None:
+    """Forget the session; who still waits is told that it is closed."""
+    waiters = list(session.waiters())
+    del state.sessions[session.number]
+    _drop_everything(state, session)
+    client = state.clients.get(session.peer)
+    if client is not None:
+        client.sessions.discard(session.number)
+        closed = Failure("session", f"Session is closed ({reason})", session=session.number)
+        for waiter in waiters:
+            state.refuse(waiter.peer, waiter.seq, closed)
+
+
+def _drop_everything(state: ServerState, session: Session) -> None:
+    number, graph = session.number, session.graph
+    for worker in state.workers.values():
+        for task in list(worker.assigned.get(number, ())):
+            worker.release(number, task, session.templates[graph.template[task]].request)
+        if worker.incarnation in session.workers:
+            worker.templates = {key for key in worker.templates if key[0] != number}
+            worker.withdrawing = {key for key in worker.withdrawing if key[0] != number}
+    state.forget_deletes(number)
+    for incarnation in sorted(session.workers):
+        known = state.workers.get(incarnation)
+        if known is not None:
+            state.send(known.peer, EndSession(number))
+    state.actions.append(DropConstants(number, None))
+    outdated = session.ready
+    session.graph = Graph()
+    session.workers = set()
+    session.watch, session.whole = {}, []
+    session.staged = None
+    session.uploads = {}
+    session.unfinished = session.ready = 0
+    session.returned, session.failures, session.attempts_lost, session.moves = {}, {}, {}, {}
+    session.recomputed = set()
+    session.templates, session.groups, session.group_keys = [], [], {}
+    state.queue.compact(outdated, state.is_ready)

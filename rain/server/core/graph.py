@@ -1,0 +1,199 @@
+"""The graph of one session as columns indexed by id.
+
+Tasks and objects share one numbering, so they share the columns' index; `kind` tells which columns are
+meaningful. Columns instead of records keep a waiting task below 500 bytes and the loops tight.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from rain.common.states import DataObjectState, TaskState
+from rain.protocol.messages import KEEP
+
+ABSENT, OBJECT, TASK = 0, 1, 2
+
+CONSTANT = 16
+"""Object flag: uploaded by the client, has no producer."""
+AT_STORE = 32
+"""Object flag: the value lies in the constant store of the shell."""
+
+NOT_ASSIGNED, READY = int(TaskState.notAssigned), int(TaskState.ready)
+ASSIGNED, RUNNING = int(TaskState.assigned), int(TaskState.running)
+TASK_FINISHED, FAILED = int(TaskState.finished), int(TaskState.failed)
+UNFINISHED, FINISHED = int(DataObjectState.unfinished), int(DataObjectState.finished)
+REMOVED = int(DataObjectState.removed)
+
+MAX_ID = 1 << 31
+
+
+class Graph:
+    """Columns; one field per thing known of a task or an object.
+
+    Tasks:
+        template: number of the template. group: number of the duration group. args: packed config or arguments.
+        inputs: ids in order, with repetitions. outputs: ids. missing: distinct inputs not finished.
+        run: number of the last run given out, 0 before. worker: incarnation that has it, 0 = none.
+        level: depth in the graph. start, duration: of the last finished run. last_worker: its incarnation.
+    Objects:
+        producer: task id, 0 for constants. consumers: None, one task id, or a list. needed: unfinished distinct
+        consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE.
+        size: bytes. replicas: None, one incarnation, or a set. value: bytes held by the server, or None.
+    """
+
+    def __init__(self) -> None:
+        self.kind = bytearray()
+        self.state = bytearray()
+        self.template = array("I")
+        self.group = array("I")
+        self.args: list[bytes | None] = []
+        self.inputs: list[tuple[int, ...]] = []
+        self.outputs: list[tuple[int, ...]] = []
+        self.missing = array("I")
+        self.run = array("I")
+        self.worker = array("I")
+        self.level = array("I")
+        self.start = array("d")
+        self.duration = array("f")
+        self.last_worker = array("I")
+        self.producer = array("I")
+        self.consumers: list[int | list[int] | None] = []
+        self.needed = array("I")
+        self.pins = array("I")
+        self.flags = bytearray()
+        self.size = array("Q")
+        self.replicas: list[int | set[int] | None] = []
+        self.value: list[bytes | None] = []
+        # Sparse: only what some tasks and objects have.
+        self.distinct_inputs: dict[int, tuple[int, ...]] = {}
+        self.spec: dict[int, bytes] = {}
+        self.info: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def grow(self, size: int) -> None:
+        """Make room for ids below `size`."""
+        more = size - len(self.kind)
+        if more <= 0:
+            return
+        self.kind.extend(bytes(more))
+        self.state.extend(bytes(more))
+        self.flags.extend(bytes(more))
+        zeros = bytes(4 * more)
+        for column in (
+            self.template,
+            self.group,
+            self.missing,
+            self.run,
+            self.worker,
+            self.level,
+            self.duration,
+            self.last_worker,
+            self.producer,
+            self.needed,
+            self.pins,
+        ):
+            column.frombytes(zeros)
+        self.start.frombytes(bytes(8 * more))
+        self.size.frombytes(bytes(8 * more))
+        nothing = [None] * more
+        self.args.extend(nothing)
+        self.inputs.extend([()] * more)
+        self.outputs.extend([()] * more)
+        self.consumers.extend(nothing)
+        self.replicas.extend(nothing)
+        self.value.extend(nothing)
+
+    def is_task(self, number: int) -> bool:
+        """True for ids of tasks."""
+        return 0 <= number < len(self.kind) and self.kind[number] == TASK
+
+    def is_object(self, number: int) -> bool:
+        """True for ids of data objects."""
+        return 0 <= number < len(self.kind) and self.kind[number] == OBJECT
+
+    def distinct(self, task: int) -> tuple[int, ...]:
+        """The inputs without repetitions."""
+        return self.distinct_inputs.get(task) or self.inputs[task]
+
+    def set_inputs(self, task: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """Record the inputs of a task; returns them without repetitions."""
+        self.inputs[task] = inputs
+        if len(inputs) > 1:
+            distinct = tuple(dict.fromkeys(inputs))
+            if len(distinct) != len(inputs):
+                self.distinct_inputs[task] = distinct
+                return distinct
+        return inputs
+
+    def add_consumer(self, obj: int, task: int) -> None:
+        """Record that the task has the object as an input."""
+        known = self.consumers[obj]
+        if known is None:
+            self.consumers[obj] = task
+        elif isinstance(known, list):
+            known.append(task)
+        else:
+            self.consumers[obj] = [known, task]
+
+    def consumers_of(self, obj: int) -> tuple[int, ...] | list[int]:
+        """Tasks that have the object as an input."""
+        known = self.consumers[obj]
+        if known is None:
+            return ()
+        return known if isinstance(known, list) else (known,)
+
+    def is_kept(self, obj: int) -> bool:
+        """True while the keep flag is set."""
+        return bool(self.flags[obj] & KEEP)
+
+    def is_needed(self, obj: int) -> bool:
+        """True while the object is kept or an unfinished task has it as input (spec 6.2)."""
+        return bool(self.needed[obj]) or bool(self.flags[obj] & KEEP)
+
+    def at_server(self, obj: int) -> bool:
+        """True if the server has the value itself."""
+        return self.value[obj] is not None or bool(self.flags[obj] & AT_STORE)
+
+    def replicas_of(self, obj: int) -> tuple[int, ...] | set[int]:
+        """Incarnations of the workers that hold a copy."""
+        known = self.replicas[obj]
+        if known is None:
+            return ()
+        return known if isinstance(known, set) else (known,)
+
+    def add_replica(self, obj: int, worker: int) -> None:
+        """Record a copy."""
+        known = self.replicas[obj]
+        if known is None:
+            self.replicas[obj] = worker
+        elif isinstance(known, set):
+            known.add(worker)
+        elif known != worker:
+            self.replicas[obj] = {known, worker}
+
+    def remove_replica(self, obj: int, worker: int) -> bool:
+        """Forget a copy; True if there was one."""
+        known = self.replicas[obj]
+        if known is None:
+            return False
+        if isinstance(known, set):
+            if worker not in known:
+                return False
+            known.discard(worker)
+            if not known:
+                self.replicas[obj] = None
+            return True
+        if known == worker:
+            self.replicas[obj] = None
+            return True
+        return False
+
+    def objects(self) -> list[int]:
+        """Ids of all objects, rising."""
+        return [n for n, kind in enumerate(self.kind) if kind == OBJECT]
+
+    def tasks(self) -> list[int]:
+        """Ids of all tasks, rising."""
+        return [n for n, kind in enumerate(self.kind) if kind == TASK]

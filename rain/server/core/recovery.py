@@ -1,0 +1,180 @@
+"""Loss of workers and of objects: tasks go back, lost objects are recomputed by lineage (spec 6.9)."""
+
+from __future__ import annotations
+
+from array import array
+
+from rain.common.failure import Failure
+from rain.protocol.messages import WithdrawTasks
+from rain.server.core.completion import back_to_waiting
+from rain.server.core.failing import fail_session, fail_task
+from rain.server.core.graph import (
+    ASSIGNED,
+    CONSTANT,
+    FINISHED,
+    NOT_ASSIGNED,
+    OBJECT,
+    READY,
+    REMOVED,
+    RUNNING,
+    TASK_FINISHED,
+    UNFINISHED,
+)
+from rain.server.core.session import Session
+from rain.server.core.state import ServerState
+from rain.server.core.workers import Worker
+
+UNREADABLE_LIMIT = 20
+"""Failed reads of one object after which its session fails instead of trying for ever."""
+
+
+def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
+    """The worker is dead, for ever: what it ran goes back, what only it held is recomputed."""
+    del state.workers[worker.incarnation]
+    state.worker_of_peer.pop(worker.peer, None)
+    back = recomputed = 0
+    for number in sorted(state.sessions):
+        session = state.sessions[number]
+        if session.failure is not None or worker.incarnation not in session.workers:
+            continue
+        session.workers.discard(worker.incarnation)
+        returned = _take_back(state, session, worker)
+        if returned is None:
+            continue
+        lost = _drop_copies(session, worker.incarnation)
+        recomputed += lose_objects(state, session, lost)
+        for task in returned:
+            back_to_waiting(state, session, task)
+        back += len(returned)
+    for request in state.info_requests.values():
+        request.missing.discard(worker.incarnation)
+    state.log(
+        "warning",
+        f"worker {worker.worker_id} (incarnation {worker.incarnation}) lost: {reason}; "
+        f"{back} tasks run elsewhere, {recomputed} finished tasks run again for their lost results",
+    )
+
+
+def _take_back(state: ServerState, session: Session, worker: Worker) -> list[int] | None:
+    """Tasks that go back; None if one of them made the session fail."""
+    graph = session.graph
+    limit = state.options.crash_limit
+    tasks = list(worker.assigned.get(session.number, ()))
+    for task in tasks:
+        if graph.state[task] == RUNNING:
+            victims = session.attempts_lost.setdefault(task, [])
+            victims.append(worker.worker_id)
+            if limit and len(victims) >= limit:
+                text = f"The task was running on {len(victims)} workers when they were lost: {', '.join(victims)}"
+                fail_task(state, session, task, Failure("task", text), worker.worker_id)
+                return None
+        else:
+            session.returned[task] = session.returned.get(task, 0) + 1
+        graph.worker[task] = 0
+        graph.state[task] = NOT_ASSIGNED
+    return tasks
+
+
+def _drop_copies(session: Session, incarnation: int) -> list[int]:
+    """Forget all copies on the worker; returns the finished objects of which none is left."""
+    graph = session.graph
+    lost = []
+    for obj, known in enumerate(graph.replicas):
+        if known is None or graph.kind[obj] != OBJECT:
+            continue
+        if graph.remove_replica(obj, incarnation) and is_lost(session, obj):
+            lost.append(obj)
+    return lost
+
+
+def is_lost(session: Session, obj: int) -> bool:
+    """True if the object counts as finished but nobody has its value."""
+    graph = session.graph
+    return graph.state[obj] == FINISHED and graph.replicas[obj] is None and not graph.at_server(obj)
+
+
+def drop_copy(state: ServerState, session: Session, obj: int, incarnation: int) -> None:
+    """This worker's copy cannot be read: it counts as not having the object."""
+    if not session.graph.remove_replica(obj, incarnation):
+        return
+    state.delete_copy(incarnation, session.number, obj)
+    if is_lost(session, obj):
+        count = lose_objects(state, session, [obj])
+        state.log("warning", f"data object {session.number}/{obj} is unreadable; {count} tasks run again for it")
+
+
+def object_missing(state: ServerState, session: Session, obj: int, holders: list[str]) -> None:
+    """A worker could not read the object from these holders."""
+    if not session.graph.is_object(obj):
+        return
+    reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + 1
+    if reports > UNREADABLE_LIMIT:
+        text = f"data object {session.number}/{obj} could not be read {reports} times, last from {', '.join(holders)}"
+        fail_session(state, session, Failure("session", text, session=session.number))
+        return
+    for worker in list(state.workers.values()):
+        if worker.worker_id in holders:
+            drop_copy(state, session, obj, worker.incarnation)
+
+
+def lose_objects(state: ServerState, session: Session, lost: list[int]) -> int:
+    """The values are gone: consumers wait again, producers run again. Returns the number of tasks that do."""
+    graph = session.graph
+    withdraw: dict[int, list[int]] = {}
+    for obj in lost:
+        graph.state[obj] = UNFINISHED
+        for task in graph.consumers_of(obj):
+            if graph.state[task] == TASK_FINISHED:
+                continue
+            graph.missing[task] += 1
+            if graph.state[task] == READY:
+                graph.state[task] = NOT_ASSIGNED
+                session.ready -= 1
+            elif graph.state[task] == ASSIGNED:
+                withdraw.setdefault(graph.worker[task], []).append(task)
+    for incarnation, tasks in withdraw.items():
+        withdraw_tasks(state, session, incarnation, tasks)
+    revived = 0
+    for obj in lost:
+        revived += _revive(state, session, graph.producer[obj])
+    return revived
+
+
+def withdraw_tasks(state: ServerState, session: Session, incarnation: int, tasks: list[int]) -> None:
+    """Ask a worker to give back tasks it has not started."""
+    worker = state.workers.get(incarnation)
+    if worker is None:
+        return
+    worker.withdrawing.update((session.number, task) for task in tasks)
+    runs = array("I", [session.graph.run[task] for task in tasks])
+    state.send(worker.peer, WithdrawTasks(session.number, array("I", tasks), runs))
+
+
+def _revive(state: ServerState, session: Session, first: int) -> int:
+    """A finished task runs again, and so do, as far as needed, those that made its inputs."""
+    graph = session.graph
+    stack, revived = [first], []
+    while stack:
+        task = stack.pop()
+        if graph.state[task] != TASK_FINISHED:
+            continue
+        graph.state[task] = NOT_ASSIGNED
+        session.unfinished += 1
+        session.recomputed.add(task)
+        revived.append(task)
+        missing = 0
+        for obj in graph.distinct(task):
+            graph.needed[obj] += 1
+            if graph.state[obj] == REMOVED:
+                if graph.flags[obj] & CONSTANT:
+                    graph.state[obj] = FINISHED
+                else:
+                    graph.state[obj] = UNFINISHED
+                    stack.append(graph.producer[obj])
+            if graph.state[obj] != FINISHED:
+                missing += 1
+        graph.missing[task] = missing
+    for task in revived:
+        if not graph.missing[task]:
+            state.make_ready(session, task)
+    return len(revived)

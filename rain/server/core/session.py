@@ -1,0 +1,137 @@
+"""What the server knows of a session, a template and a duration group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from rain.common.failure import Failure
+from rain.protocol.messages import WAIT_ALL
+from rain.server.core.graph import Graph
+from rain.server.core.staging import StagedSubmit
+from rain.server.scheduler.resources import Request, parse_request
+
+UNKNOWN_DURATION = 0.01
+"""Seconds assumed for work never measured, so that unmeasured tasks spread over workers."""
+SHORTEST_DURATION = 20e-6
+"""Overhead per task; bounds the number of tasks sent ahead."""
+
+
+class DurationGroup:
+    """Moving average of the measured durations of alike tasks. seconds: None until measured."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def add(self, seconds: float) -> None:
+        """Take a measurement."""
+        known = self.seconds
+        self.seconds = seconds if known is None else known + 0.125 * (seconds - known)
+
+    @property
+    def expected(self) -> float:
+        """Seconds to reckon with for one task."""
+        known = self.seconds
+        if known is None:
+            return UNKNOWN_DURATION
+        return known if known > SHORTEST_DURATION else SHORTEST_DURATION
+
+
+class Template:
+    """What many tasks have in common."""
+
+    __slots__ = ("is_python", "name", "output_specs", "packed", "priority", "request", "retries", "type")
+
+    def __init__(self, packed: bytes) -> None:
+        """Read a packed template.
+
+        Raises:
+            ValueError: not well formed.
+        """
+        data = msgpack.unpackb(packed)
+        if not isinstance(data, dict):
+            raise ValueError("a template is not a map")
+        self.packed = packed
+        self.type: str = data.get("task_type", "")
+        self.name: str | None = data.get("name")
+        self.retries: int = data.get("retries", 0)
+        self.priority: int = data.get("priority", 0)
+        self.request: Request = parse_request(data.get("resources") or {})
+        outputs: list[dict[str, Any]] = data.get("outputs") or []
+        self.output_specs: tuple[bytes, ...] = tuple(msgpack.packb(spec) for spec in outputs)
+        self.is_python = self.type == "py" or self.type.startswith("py/")
+        if not self.type:
+            raise ValueError("a template has no task_type")
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A Wait or FetchObjects that is not answered yet.
+
+    remaining: how many of `ids` are unfinished. fetch: addresses the client could not reach, None for a Wait.
+    since: when it came.
+    """
+
+    peer: int
+    seq: int
+    session: int
+    since: float
+    mode: int = WAIT_ALL
+    ids: tuple[int, ...] = ()
+    remaining: int = 0
+    fetch: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """One task graph and its fate.
+
+    peer: the client's connection. failure: set when it failed. unfinished: tasks that are not terminal.
+    watch: waiters by the id they wait for. whole: waiters for the whole session. workers: incarnations that
+    know the session. attempts_lost: per task, workers lost while it was running. returned: runs given back
+    before they started. failures: failed runs. moves: withdrawals. recomputed: tasks that ran
+    again for lost results. unreadable: failed reads by object. uploads: (received, total) of constants sent in
+    pieces. staged: the submit under way. warned: texts already sent.
+    """
+
+    number: int
+    peer: int
+    name: str
+    graph: Graph = field(default_factory=Graph)
+    failure: Failure | None = None
+    unfinished: int = 0
+    ready: int = 0
+    templates: list[Template] = field(default_factory=list)
+    groups: list[DurationGroup] = field(default_factory=list)
+    group_keys: dict[Any, int] = field(default_factory=dict)
+    watch: dict[int, list[Waiter]] = field(default_factory=dict)
+    whole: list[Waiter] = field(default_factory=list)
+    workers: set[int] = field(default_factory=set)
+    attempts_lost: dict[int, list[str]] = field(default_factory=dict)
+    returned: dict[int, int] = field(default_factory=dict)
+    failures: dict[int, int] = field(default_factory=dict)
+    moves: dict[int, int] = field(default_factory=dict)
+    recomputed: set[int] = field(default_factory=set)
+    unreadable: dict[int, int] = field(default_factory=dict)
+    uploads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    staged: StagedSubmit | None = None
+    warned: set[str] = field(default_factory=set)
+
+    def waiters(self) -> Iterator[Waiter]:
+        """All waiters, each once."""
+        seen: set[int] = set()
+        for waiters in [*self.watch.values(), self.whole]:
+            for waiter in waiters:
+                if id(waiter) not in seen:
+                    seen.add(id(waiter))
+                    yield waiter
+
+    def task_name(self, task: int) -> str:
+        """`'name' (1/12)` for messages."""
+        name = self.templates[self.graph.template[task]].name
+        return f"{name!r} ({self.number}/{task})" if name else f"{self.number}/{task}"

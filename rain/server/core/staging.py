@@ -1,0 +1,15 @@
+"""What of a submit has arrived and is not committed yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rain.protocol.messages import SubmitChunk
+
+
+@dataclass(slots=True)
+class StagedSubmit:
+    """Chunks in order. error: why the commit will be refused, known early; None so far."""
+
+    chunks: list[SubmitChunk] = field(default_factory=list)
+    error: str | None = None

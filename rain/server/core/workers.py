@@ -1,0 +1,85 @@
+"""What the server knows of a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rain.server.scheduler.resources import ZERO_CPU_SLOT, Request
+
+
+@dataclass(slots=True)
+class Worker:
+    """One incarnation of a worker.
+
+    worker_id: its data address `IP:PORT`. offer: resource amounts when idle. free: what is left when all
+    assigned tasks run; cpus below zero count tasks sent ahead. queued: expected seconds of all assigned work.
+    assigned: per session the assigned tasks with their expected seconds, in order of assignment.
+    templates: (session, template number) pairs it has seen. withdrawing: tasks asked back. reserved: the
+    request for which it is held free.
+    """
+
+    incarnation: int
+    peer: int
+    worker_id: str
+    hostname: str
+    pid: int
+    python: str
+    resources: dict[str, Any]
+    offer: dict[str, int]
+    local: str
+    free_cpus: int = 0
+    free: dict[str, int] = field(default_factory=dict)
+    queued: float = 0.0
+    assigned: dict[int, dict[int, float]] = field(default_factory=dict)
+    templates: set[tuple[int, int]] = field(default_factory=set)
+    withdrawing: set[tuple[int, int]] = field(default_factory=set)
+    reserved: Request | None = None
+
+    def __post_init__(self) -> None:
+        self.free_cpus = self.offer["cpus"]
+        self.free = {name: amount for name, amount in self.offer.items() if name != "cpus"}
+
+    @property
+    def cpus(self) -> int:
+        """cpus it offers."""
+        return self.offer["cpus"]
+
+    @property
+    def load(self) -> float:
+        """Expected seconds until a new task could start; idle cpus count a little, so that tasks spread."""
+        cpus = self.offer["cpus"] or 1
+        return self.queued / cpus + 1e-6 * (cpus - self.free_cpus) / cpus
+
+    def take(self, session: int, task: int, request: Request, expected: float) -> None:
+        """Account for a task assigned to it."""
+        tasks = self.assigned.get(session)
+        if tasks is None:
+            tasks = self.assigned[session] = {}
+        tasks[task] = expected
+        self.queued += expected
+        self.free_cpus -= request.cpus
+        for name, amount in request.other:
+            self.free[name] -= amount
+
+    def release(self, session: int, task: int, request: Request) -> None:
+        """Account for a task that left it."""
+        tasks = self.assigned[session]
+        self.queued -= tasks.pop(task)
+        if not tasks:
+            del self.assigned[session]
+            if not self.assigned:
+                self.queued = 0.0
+        self.free_cpus += request.cpus
+        for name, amount in request.other:
+            self.free[name] += amount
+
+    def fits_now(self, request: Request) -> bool:
+        """True if the request could start at once."""
+        if self.free_cpus < request.cpus:
+            return False
+        return all(self.free.get(name, 0) >= amount for name, amount in request.other)
+
+    def busy_slots(self) -> int:
+        """Tasks with cpus=0 that are assigned."""
+        return self.offer[ZERO_CPU_SLOT] - self.free[ZERO_CPU_SLOT]

@@ -1,0 +1,194 @@
+"""The server process: puts core, shell, network and files together."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import rain
+from rain.common.errors import RainException
+from rain.net.access import AccessFile, remove_access_file, write_access_file
+from rain.net.address import Address
+from rain.net.channel import Channel, ChannelHandler
+from rain.net.dataclient import DataClient
+from rain.net.listener import Listener, listen
+from rain.net.secret import Secret, generate_secret, given_secret
+from rain.process.limits import raise_descriptor_limit
+from rain.process.spawn import watch_owner
+from rain.process.workdir import WorkDirectory, claim_workdir, make_log_directory, write_ready_file
+from rain.protocol.handshake import PeerHello
+from rain.server.constants import ConstantStore
+from rain.server.core.core import ServerCore
+from rain.server.core.state import CoreOptions
+from rain.server.relay import ServerValues
+from rain.server.shell import ServerShell
+
+logger = logging.getLogger("rain.server")
+
+BIND_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Options of `run_server`; those of `rain server` on the command line.
+
+    Attributes:
+        listen: address for clients and workers; port 0 takes a free one.
+        logdir, workdir: directories; None: `/tmp/rain-logs/server-HOST-PID` and `/tmp/rain-work/server-HOST-PID`.
+        ready_file: file which gets the line `ready` when connections are accepted, None without.
+        token_file: file with the secret; None: RAIN_TOKEN, RAIN_TOKEN_FILE, else a fresh one.
+        access_file: where to write the access file, None: in the access directory.
+        access_dir: the access directory, None: RAIN_ACCESS_DIR or the default.
+        insecure: demand no secret.
+        infeasible_timeout, crash_limit, idle_timeout: as in `CoreOptions`.
+        owner_fd: read end of a pipe; the server ends when its other end is closed. None: no owner.
+    """
+
+    listen: str = "127.0.0.1:7210"
+    logdir: str | None = None
+    workdir: str | None = None
+    ready_file: str | None = None
+    token_file: str | None = None
+    access_file: str | None = None
+    access_dir: str | None = None
+    insecure: bool = False
+    infeasible_timeout: float | None = 60.0
+    crash_limit: int = 3
+    idle_timeout: float | None = None
+    owner_fd: int | None = None
+
+
+def run_server(options: ServerOptions) -> int:
+    """Run a server until it is told to stop.
+
+    Returns:
+        The exit code: 0 after an orderly stop, 1 after an error, which is logged.
+    """
+    try:
+        return asyncio.run(_Server(options).run())
+    except (RainException, OSError) as error:
+        logger.error("%s", error)
+        return 1
+
+
+class _Server:
+    """One run of the server."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._environ = dict(os.environ)
+        if options.access_dir is not None:
+            self._environ["RAIN_ACCESS_DIR"] = options.access_dir
+        self._server_id = secrets.token_hex(8)
+
+    async def run(self) -> int:
+        """Serve until the core or an error ends it."""
+        options = self._options
+        raise_descriptor_limit()
+        if options.owner_fd is not None:
+            watch_owner(options.owner_fd)
+        name = f"server-{socket.gethostname()}-{os.getpid()}"
+        make_log_directory(options.logdir or f"/tmp/rain-logs/{name}")
+        workdir = claim_workdir(options.workdir or f"/tmp/rain-work/{name}")
+        try:
+            return await self._serve(workdir)
+        finally:
+            workdir.remove()
+
+    def _secret(self) -> Secret:
+        if self._options.insecure:
+            logger.warning("--insecure: everybody who can reach the port can run code as this user")
+            return Secret(None, "--insecure")
+        return given_secret(self._environ, token_file=self._options.token_file) or generate_secret()
+
+    async def _serve(self, workdir: WorkDirectory) -> int:
+        options = self._options
+        secret = self._secret()
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[int] = loop.create_future()
+        core = ServerCore(
+            CoreOptions(
+                crash_limit=options.crash_limit,
+                infeasible_timeout=options.infeasible_timeout,
+                idle_timeout=options.idle_timeout,
+                version=rain.__version__,
+                check=self._environ.get("RAIN_DEBUG_MODE") == "1",
+            )
+        )
+        constants = ConstantStore(workdir.path / "constants")
+        shell = ServerShell(core, loop, constants, ended.set_result)
+        client = DataClient(secret)
+        values = ServerValues(core, constants, workdir.path / "relay", client, shell.post)
+
+        def accept(channel: Channel, hello: PeerHello) -> ChannelHandler:
+            return shell.accept(channel, "client" if hello.role == "client" else "worker", hello.python)
+
+        listener = await listen(
+            Address.parse(options.listen),
+            secret,
+            accept,
+            roles=("client", "worker"),
+            insecure=options.insecure,
+            bind_retry=BIND_RETRY_SECONDS,
+            data_source=values,
+        )
+        access = self._announce(listener, secret)
+        shell.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        try:
+            code = await ended
+            await asyncio.sleep(0)  # let the last answers be written
+        finally:
+            listener.close()
+            client.close()
+            remove_access_file(access, self._server_id)
+        return code
+
+    def _announce(self, listener: Listener, secret: Secret) -> Path:
+        """Write the access file and the ready file."""
+        options = self._options
+        address = listener.address
+        if not address.is_loopback:
+            logger.warning("listening on %s: traffic is authenticated but not encrypted", address)
+        access = AccessFile(
+            server_id=self._server_id,
+            hostname=socket.gethostname(),
+            addresses=reachable_addresses(address.host),
+            port=address.port,
+            http_port=None,
+            token=secret.token,
+            tls_fingerprint=None,
+            pid=os.getpid(),
+            created=time.time(),
+        )
+        path = write_access_file(access, self._environ, options.access_file)
+        logger.info("listening on %s, access file %s", address, path)
+        if options.ready_file is not None:
+            write_ready_file(options.ready_file)
+        return path
+
+
+def reachable_addresses(host: str) -> list[str]:
+    """Addresses under which a server that listens on `host` can be reached, best first."""
+    if host not in ("0.0.0.0", "::"):
+        return [host]
+    import psutil
+
+    family = socket.AF_INET if host == "0.0.0.0" else socket.AF_INET6
+    found = [
+        entry.address.partition("%")[0]
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == family
+    ]
+    loopback = {"127.0.0.1", "::1"}
+    return [address for address in found if address not in loopback] + [a for a in found if a in loopback]

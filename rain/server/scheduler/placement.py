@@ -1,0 +1,176 @@
+"""Which worker gets which ready task.
+
+Minimises the expected finish: seconds of work queued at a worker plus seconds to move the inputs it lacks.
+Tasks stay at the server until a worker can start them, except for a short prefetch of measured, short work.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from rain.server.core.assign import assign, assignment_message
+from rain.server.core.session import UNKNOWN_DURATION, Session
+from rain.server.core.state import ServerState
+from rain.server.core.workers import Worker
+from rain.server.scheduler.queues import ClassQueue, split
+from rain.server.scheduler.resources import Request
+
+BANDWIDTH = 1e9
+"""Bytes per second assumed between workers."""
+TRANSFER_DELAY = 100e-6
+"""Seconds a transfer costs whatever its size."""
+LONGEST_PREFETCHED = 0.05
+"""Tasks expected to take longer are not sent ahead."""
+LOCALITY_INPUTS = 16
+"""Only so many inputs of a task, the first ones, are weighed; bounds the cost of wide tasks."""
+STARVATION_SECONDS = 10.0
+"""A task blocked for so long gets a worker reserved."""
+
+
+def schedule(state: ServerState) -> None:
+    """Assign ready tasks to workers, best first, and send one message per worker and session."""
+    if not state.workers:
+        return
+    assigned: dict[tuple[int, int], list[int]] = {}
+    for queue in list(state.queue.classes()):
+        _schedule_class(state, queue, assigned)
+    for (incarnation, number), tasks in assigned.items():
+        worker, session = state.workers[incarnation], state.sessions[number]
+        state.send(worker.peer, assignment_message(state, session, worker, tasks))
+
+
+def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[int, int], list[int]]) -> None:
+    """Place tasks of one class until none is left or no worker has room."""
+    request, is_ready = queue.request, state.is_ready
+    packed = queue.head(is_ready)
+    if packed is None:
+        state.queue.drop_class(queue)
+        return
+    choice = Choice(state, request)
+    while packed is not None:
+        number, task = split(packed)
+        session = state.sessions[number]
+        worker = choice.best(session, task)
+        if worker is None:
+            break
+        queue.pop()
+        queue.blocked_since = None
+        assign(state, session, worker, task)
+        choice.assigned(worker)
+        key = (worker.incarnation, number)
+        tasks = assigned.get(key)
+        if tasks is None:
+            assigned[key] = [task]
+        else:
+            tasks.append(task)
+        packed = queue.head(is_ready)
+    if packed is not None:
+        _blocked(state, queue)
+
+
+def _blocked(state: ServerState, queue: ClassQueue) -> None:
+    """Tasks of the class could not be placed; after a while hold a worker free for them."""
+    if queue.blocked_since is None:
+        queue.blocked_since = state.now
+        return
+    if state.now - queue.blocked_since < STARVATION_SECONDS:
+        return
+    workers = state.workers.values()
+    if any(worker.reserved == queue.request for worker in workers):
+        return
+    able = [w for w in workers if w.reserved is None and could_run(w, queue.request)]
+    if able:
+        min(able, key=lambda w: (w.load, w.incarnation)).reserved = queue.request
+
+
+def could_run(worker: Worker, request: Request) -> bool:
+    """True if the worker, when idle, could run the request."""
+    offer = worker.offer
+    return offer["cpus"] >= request.cpus and all(offer.get(name, 0) >= amount for name, amount in request.other)
+
+
+class Choice:
+    """The workers that have room for one request, cheapest first, during one round."""
+
+    def __init__(self, state: ServerState, request: Request) -> None:
+        self._state = state
+        self._request = request
+        self._roomy: dict[int, Worker] = {}
+        self._heap: list[tuple[float, int]] = []
+        for worker in state.workers.values():
+            if self._has_room(worker, 0.0):
+                self._roomy[worker.incarnation] = worker
+                self._heap.append((worker.load, worker.incarnation))
+        heapq.heapify(self._heap)
+
+    def _has_room(self, worker: Worker, expected: float) -> bool:
+        """True if a task of so many expected seconds can start now or may be sent ahead."""
+        request = self._request
+        if worker.reserved is not None and worker.reserved != request:
+            return False
+        if worker.fits_now(request):
+            return True
+        if request.other or request.cpus > worker.cpus or expected > LONGEST_PREFETCHED:
+            return False
+        return worker.queued < self._state.options.prefetch_seconds * worker.cpus
+
+    def best(self, session: Session, task: int) -> Worker | None:
+        """The worker with the earliest expected finish, None if none has room."""
+        graph = session.graph
+        measured = session.groups[graph.group[task]].seconds
+        expected = measured if measured is not None else UNKNOWN_DURATION + LONGEST_PREFETCHED
+        least = self._least_loaded(expected)
+        if least is None:
+            return None
+        inputs = graph.distinct(task)
+        if not inputs:
+            return least
+        sizes = graph.size
+        weighed = inputs[:LOCALITY_INPUTS]
+        candidates = {least.incarnation: least}
+        for obj in weighed:
+            for incarnation in graph.replicas_of(obj):
+                worker = self._roomy.get(incarnation)
+                if worker is not None and self._has_room(worker, expected):
+                    candidates[incarnation] = worker
+                if len(candidates) > LOCALITY_INPUTS:
+                    break
+        if len(candidates) == 1:
+            return least
+        best_cost, best = float("inf"), least
+        for incarnation, worker in candidates.items():
+            cost = worker.load
+            for obj in weighed:
+                known = graph.replicas[obj]
+                if known != incarnation and (known is None or isinstance(known, int) or incarnation not in known):
+                    cost += TRANSFER_DELAY + sizes[obj] / BANDWIDTH
+            if cost < best_cost:
+                best_cost, best = cost, worker
+        return best
+
+    def _least_loaded(self, expected: float) -> Worker | None:
+        """The least loaded worker with room for a task of so many expected seconds."""
+        heap = self._heap
+        while heap:
+            worker = self._roomy.get(heap[0][1])
+            if worker is None:
+                heapq.heappop(heap)
+            elif heap[0][0] != worker.load:
+                heapq.heapreplace(heap, (worker.load, worker.incarnation))
+            elif self._has_room(worker, expected):
+                return worker
+            else:
+                return self._any_with_room(expected)
+        return None
+
+    def _any_with_room(self, expected: float) -> Worker | None:
+        """The cheapest worker was full; look at all that had room when the round began."""
+        able = [worker for worker in self._roomy.values() if self._has_room(worker, expected)]
+        return min(able, key=lambda w: (w.load, w.incarnation)) if able else None
+
+    def assigned(self, worker: Worker) -> None:
+        """A task of this request went to the worker."""
+        if worker.reserved == self._request:
+            worker.reserved = None
+        if not self._has_room(worker, 0.0):
+            self._roomy.pop(worker.incarnation, None)

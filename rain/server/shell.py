@@ -1,0 +1,203 @@
+"""The server's shell: channels to events, actions to channels. All decisions are the core's.
+
+Everything it depends on is passed in, so that a simulated loop and simulated channels can be put under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from rain.protocol.messages import Heartbeat, Message
+from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, WriteConstant
+from rain.server.core.core import ServerCore
+from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
+
+logger = logging.getLogger("rain.server")
+
+HEARTBEAT_SECONDS = 5.0
+SILENCE_SECONDS = 15.0
+TICK_SECONDS = 0.5
+
+
+class PeerChannel(Protocol):
+    """What the shell needs of a connection (`rain.net.channel.Channel`)."""
+
+    peer: str
+    local: str
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+    def close(self) -> None:
+        """Close after writing what is queued."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Constants(Protocol):
+    """What the shell needs of the constant store."""
+
+    def write(self, session: int, obj: int, offset: int, data: bytes) -> None:
+        """Write a piece."""
+
+    def drop(self, session: int, objects: list[int] | None) -> None:
+        """Remove values; None = all of the session."""
+
+
+class ServerShell:
+    """Runs a ServerCore on an event loop.
+
+    Args:
+        core: the state machine.
+        loop: gives time and turns.
+        constants: where large constants go.
+        on_exit: called once with the exit code.
+    """
+
+    def __init__(
+        self,
+        core: ServerCore,
+        loop: asyncio.AbstractEventLoop,
+        constants: Constants,
+        on_exit: Callable[[int], None],
+    ) -> None:
+        self.core = core
+        self._loop = loop
+        self._constants = constants
+        self._on_exit = on_exit
+        self._events: list[ServerEvent] = []
+        self._turn_planned = False
+        self._peers: dict[int, PeerHandler] = {}
+        self._next_peer = 1
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ended = False
+
+    def start(self) -> None:
+        """Begin ticking and sending heartbeats."""
+        self.post(Tick())
+        self._repeat(TICK_SECONDS, lambda: self.post(Tick()))
+        self._repeat(HEARTBEAT_SECONDS, self._heartbeat)
+
+    def _repeat(self, seconds: float, action: Callable[[], None]) -> None:
+        position = len(self._timers)
+
+        def fire() -> None:
+            if not self._ended:
+                action()
+                self._timers[position] = self._loop.call_later(seconds, fire)
+
+        self._timers.append(self._loop.call_later(seconds, fire))
+
+    def accept(self, channel: PeerChannel, role: Literal["client", "worker"], python: str) -> PeerHandler:
+        """A peer finished its handshake; returns the handler of its channel."""
+        number = self._next_peer
+        self._next_peer += 1
+        handler = PeerHandler(self, number, channel, self._loop.time())
+        self._peers[number] = handler
+        logger.info("%s %s connected", role, channel.peer)
+        self.post(PeerJoined(number, role, channel.peer, channel.local, python))
+        return handler
+
+    def post(self, *events: ServerEvent) -> None:
+        """Give events to the core in the next turn."""
+        self._events.extend(events)
+        if not self._turn_planned and not self._ended:
+            self._turn_planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_planned = False
+        events, self._events = self._events, []
+        if self._ended:
+            return
+        try:
+            actions = self.core.handle(events, self._loop.time())
+        except Exception:
+            kinds = ", ".join(sorted({type(event).__name__ for event in events}))
+            logger.exception("internal error while handling %s; the server ends", kinds)
+            self._exit(1)
+            return
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: ServerAction) -> None:
+        kind = type(action)
+        if kind is Send:
+            assert isinstance(action, Send)
+            handler = self._peers.get(action.peer)
+            if handler is not None:
+                handler.channel.send(action.message)
+        else:
+            self._perform_rare(action)
+
+    def _perform_rare(self, action: ServerAction) -> None:
+        match action:
+            case Log(level, text):
+                logger.log(logging.getLevelName(level.upper()), "%s", text)
+            case WriteConstant(session, obj, offset, _, data):
+                self._write_constant(session, obj, offset, data)
+            case DropConstants(session, objects):
+                self._constants.drop(session, objects)
+            case Drop(peer, reason):
+                handler = self._peers.get(peer)
+                if handler is not None:
+                    logger.warning("connection of %s closed: %s", handler.channel.peer, reason)
+                    handler.channel.close()
+            case Exit(code):
+                self._exit(code)
+
+    def _write_constant(self, session: int, obj: int, offset: int, data: bytes) -> None:
+        try:
+            self._constants.write(session, obj, offset, data)
+        except OSError as error:
+            logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
+
+    def _heartbeat(self) -> None:
+        """Send a sign of life to every peer; those silent for too long are lost."""
+        latest = self._loop.time() - SILENCE_SECONDS
+        for handler in list(self._peers.values()):
+            if handler.heard < latest:
+                self.lost(handler, f"no sign of life for {SILENCE_SECONDS:g} s")
+                handler.channel.abort()
+            else:
+                handler.channel.send(Heartbeat())
+
+    def lost(self, handler: PeerHandler, reason: str) -> None:
+        """The connection of a peer ended."""
+        if self._peers.pop(handler.number, None) is not None:
+            logger.info("%s disconnected: %s", handler.channel.peer, reason)
+            self.post(PeerLeft(handler.number, reason))
+
+    def _exit(self, code: int) -> None:
+        if not self._ended:
+            self._ended = True
+            for timer in self._timers:
+                timer.cancel()
+            self._on_exit(code)
+
+
+class PeerHandler:
+    """Feeds what a channel delivers to the shell."""
+
+    __slots__ = ("channel", "heard", "number", "shell")
+
+    def __init__(self, shell: ServerShell, number: int, channel: PeerChannel, now: float) -> None:
+        self.shell = shell
+        self.number = number
+        self.channel = channel
+        self.heard = now
+
+    def messages_received(self, _channel: Any, messages: list[Message]) -> None:
+        """All messages of one read."""
+        shell = self.shell
+        self.heard = shell._loop.time()
+        number = self.number
+        shell.post(*[PeerSaid(number, message) for message in messages])
+
+    def channel_closed(self, _channel: Any, reason: str) -> None:
+        """The connection ended."""
+        self.shell.lost(self, reason)

@@ -1,0 +1,1 @@
+"""The test kit: a deterministic event loop, a simulated network and cluster, a reference model, leak checks."""

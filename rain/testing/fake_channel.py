@@ -1,0 +1,105 @@
+"""A connection without sockets, at the level of messages: what the client sends, a script answers.
+
+    channel = FakeChannel(server)     # server(message) -> the messages it answers with
+    ...
+    channel.check()                   # fails on messages nobody looked at
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from rain.common.errors import RainConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rain.protocol.messages import Message
+
+M = TypeVar("M")
+
+
+class FakeChannel:
+    """The client's end of a pair; the other end are `sent`, `say`, `expect` and `hang_up`.
+
+    Args:
+        server: called with each message the client sends; what it returns arrives at the client. Without it messages
+            are kept for `expect`.
+    """
+
+    def __init__(self, server: Callable[[Message], Iterable[Message]] | None = None) -> None:
+        self.peer = "127.0.0.1:7210"
+        self.closed = False
+        self._server = server
+        self._changed = threading.Condition()
+        self._to_client: deque[Message] = deque()
+        self._to_server: deque[Message] = deque()
+        self._ended: str | None = None
+
+    # --- the client's end -----------------------------------------------------------------------
+
+    def send(self, *messages: Message) -> None:
+        with self._changed:
+            self._check_open()
+            for message in messages:
+                if self._server is None:
+                    self._to_server.append(message)
+                else:
+                    self._to_client.extend(self._server(message))
+            self._changed.notify_all()
+
+    def receive(self, timeout: float | None) -> list[Message]:
+        self.wait_readable(timeout)
+        with self._changed:
+            messages = list(self._to_client)
+            self._to_client.clear()
+            if not messages:
+                self._check_open()
+            return messages
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._to_client or self._ended is not None or self.closed, timeout
+            )
+
+    def close(self) -> None:
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise RainConnectionError(self._ended)
+        if self.closed:
+            raise RainConnectionError("the channel is closed")
+
+    # --- the server's end -----------------------------------------------------------------------
+
+    def say(self, *messages: Message) -> None:
+        """Send messages to the client."""
+        with self._changed:
+            self._to_client.extend(messages)
+            self._changed.notify_all()
+
+    def expect(self, kind: type[M], timeout: float = 5.0) -> M:
+        """The next message of the client, which must be of this kind."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._to_server, timeout):
+                raise AssertionError(f"the client sent no {kind.__name__}")
+            message = self._to_server.popleft()
+        assert isinstance(message, kind), f"expected {kind.__name__}, the client sent {message}"
+        return message
+
+    def hang_up(self, reason: str = "closed by the server") -> None:
+        """End the connection from the server's side; what was said before still arrives."""
+        with self._changed:
+            self._ended = reason
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Fail if there are messages nobody took."""
+        assert not self._to_server, f"messages of the client that nobody read: {list(self._to_server)}"
+        assert not self._to_client, f"messages to the client that it did not read: {list(self._to_client)}"

@@ -1,0 +1,98 @@
+"""A simulated server: the real core and shell, its constants in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from rain.common.errors import RainConnectionError
+from rain.server.core.core import ServerCore
+from rain.server.core.events import CopyUnreadable
+from rain.server.core.state import CoreOptions
+from rain.server.shell import ServerShell
+from rain.testing.simdata import DataServer, read_from
+
+if TYPE_CHECKING:
+    from rain.testing.simloop import SimLoop
+    from rain.testing.simnet import SimChannel, SimHandler, SimHello, SimNode
+
+PORT = 7210
+
+
+class SimConstants:
+    """Large constants of sessions, in a dict."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[int, int], bytearray] = {}
+
+    def write(self, session: int, obj: int, offset: int, data: bytes) -> None:
+        """Write a piece; offset 0 begins the value anew."""
+        if offset == 0:
+            self.values[session, obj] = bytearray()
+        value = self.values[session, obj]
+        assert len(value) == offset
+        value += data
+
+    def drop(self, session: int, objects: list[int] | None) -> None:
+        """Remove values; None = all of the session."""
+        for key in list(self.values):
+            if key[0] == session and (objects is None or key[1] in objects):
+                del self.values[key]
+
+
+class SimServer:
+    """A server on a node of the simulated network.
+
+    Attributes:
+        exit_code: set when the server has ended by itself.
+    """
+
+    def __init__(self, loop: SimLoop, node: SimNode, options: CoreOptions) -> None:
+        self.node = node
+        self.core = ServerCore(options)
+        self.constants = SimConstants()
+        self.exit_code: int | None = None
+        self.shell = ServerShell(self.core, loop, self.constants, self._exit)
+        self._data = DataServer(self._read)
+
+    @property
+    def address(self) -> str:
+        """Where clients and workers connect."""
+        return f"{self.node.ip}:{PORT}"
+
+    def start(self) -> None:
+        """Listen and tick, inside its process."""
+        self.node.process.run(self.node.listen, PORT, self._accept)
+        self.node.process.run(self.shell.start)
+
+    def holds_nothing(self) -> bool:
+        """No session, constant or assigned task is left."""
+        state = self.core.state
+        assigned = any(worker.assigned for worker in state.workers.values())
+        queued = sum(len(queue) for queue in state.queue.classes())
+        return not state.sessions and not self.constants.values and not assigned and not queued
+
+    def _accept(self, channel: SimChannel, hello: SimHello) -> SimHandler:
+        if hello.role == "data":
+            return self._data
+        return self.shell.accept(channel, cast(Any, hello.role), hello.python)
+
+    async def _read(self, key: tuple[int, int]) -> bytes | None:
+        """A constant, or a value relayed from a worker that has it."""
+        value = self.core.value(*key)
+        if value is None and key in self.constants.values:
+            value = bytes(self.constants.values[key])
+        if value is not None:
+            return value
+        for incarnation, address in self.core.holders(*key):
+            try:
+                value = await read_from(self.node, address, key)
+            except RainConnectionError:
+                value = None
+            if value is not None:
+                return value
+            self.shell.post(CopyUnreadable(*key, incarnation))
+        return None
+
+    def _exit(self, code: int) -> None:
+        self.exit_code = code
+        self.node.crash()

@@ -1,0 +1,99 @@
+"""How many runs an executor gets at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rain.worker.core.actions import Run, RunInput
+from rain.worker.core.model import UNKNOWN
+
+if TYPE_CHECKING:
+    from rain.worker.core.events import ObjectKey
+    from rain.worker.core.executors import Executor
+    from rain.worker.core.model import Task
+    from rain.worker.core.queues import ReadyQueue
+
+MAX_BATCH = 128
+"""Most runs in one batch."""
+
+MAX_BATCHES = 2
+"""Most batches in flight per executor."""
+
+BUDGET = 0.002
+"""Seconds of expected work: longest batch, and longest rest of a batch behind which another is sent."""
+
+
+def is_solo(task: Task) -> bool:
+    """Whether the task must not share an executor batch."""
+    solo = task.template.session.solo
+    return bool(solo) and task.key[1] in solo
+
+
+def choose_batch(queue: ReadyQueue, slots: int, *, bound: Task | None = None) -> tuple[list[Task], float]:
+    """Take the next batch out of a queue.
+
+    Args:
+        queue: with ready tasks, or with none if a task is bound.
+        slots: executors that could share its tasks now, at least 1.
+        bound: a task already taken out, which comes first.
+
+    Returns:
+        The tasks, at least one; and the seconds a run is expected to take, UNKNOWN if not known or not to be
+        relied on, so that nothing is sent behind.
+    """
+    first = bound if bound is not None else queue.pop_first()
+    batch = [first]
+    average = first.template.average
+    if not queue.batched or average < 0.0 or average > BUDGET or is_solo(first):
+        return batch, UNKNOWN
+    limit = min(MAX_BATCH, -(-(queue.count + 1) // slots))
+    expected = average
+    while len(batch) < limit:
+        task = queue.first()
+        if task is None:
+            break
+        template = task.template
+        average = template.average
+        if average < 0.0 or expected + average > BUDGET or is_solo(task):
+            break
+        most = min(limit - len(batch), int((BUDGET - expected) / average) if average else limit)
+        alike = queue.pop_alike(template, most)
+        batch += alike
+        expected += average * len(alike)
+    return batch, expected / len(batch)
+
+
+def may_follow(executor: Executor, task: Task, now: float) -> bool:
+    """Whether a batch that begins with `task` may be sent behind what the executor has in flight."""
+    pace = executor.pace
+    if pace < 0.0 or len(executor.batches) >= MAX_BATCHES or len(executor.line) * pace >= BUDGET:
+        return False
+    average = task.template.average
+    if average < 0.0 or average > BUDGET or is_solo(task):
+        return False
+    return now - executor.head_since <= pace + BUDGET
+
+
+def make_runs(batch: list[Task], cached: set[ObjectKey], gpus: tuple[int, ...]) -> list[Run]:
+    """The runs of a batch as an executor, which holds `cached`, or a built-in needs them."""
+    runs = []
+    last = None
+    inputs: tuple[RunInput, ...] = ()
+    for task in batch:
+        if task.inputs is not last:
+            last = task.inputs
+            inputs = tuple([RunInput(obj.key, obj.spec, obj.info, obj.key in cached) for obj in last])
+        outputs = task.outputs
+        template = task.template
+        runs.append(
+            Run(
+                task.key,
+                template.number,
+                template.data,
+                task.args,
+                inputs,
+                (outputs[0].key[1],) if len(outputs) == 1 else tuple([obj.key[1] for obj in outputs]),
+                gpus,
+            )
+        )
+    return runs

@@ -1,0 +1,265 @@
+"""The worker's decisions: events in, actions out. Pure: no socket, clock, process or disk.
+
+States, transitions and events: docs/design/worker-core.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rain.common.failure import Failure
+from rain.protocol.messages import (
+    AssignTasks,
+    CancelTasks,
+    DeleteObjects,
+    EndSession,
+    GetWorkerInfo,
+    StopWorker,
+    TaskFailed,
+    WithdrawTasks,
+    WorkerInfo,
+    WorkerWelcome,
+)
+from rain.worker.core.actions import Exit
+from rain.worker.core.assignment import Assigner
+from rain.worker.core.check import check
+from rain.worker.core.dispatch import Dispatcher
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ObjectArrived,
+    ObjectUnreachable,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+)
+from rain.worker.core.executors import ExecutorTable
+from rain.worker.core.lifecycle import Lifecycle
+from rain.worker.core.model import EXPECTED, FETCHING, READY, STARTING, WAITING
+from rain.worker.core.objects import ObjectTable
+from rain.worker.core.outbox import Outbox
+from rain.worker.core.resources import ResourcePool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from rain.worker.core.actions import WorkerAction
+    from rain.worker.core.events import WorkerEvent
+    from rain.worker.core.model import Session, Task
+
+SPARE_DELAY = 0.5
+"""Seconds from registration to the start of spare executors."""
+
+
+class WorkerCore:
+    """All state of a worker."""
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, Any],
+        delete_timeout: float = 1.0,
+        spare_executors: int = 1,
+        inline_limit: int = 65536,
+    ) -> None:
+        """Start with nothing.
+
+        Args:
+            resources: as announced to the server, `{"cpus": int, "gpus": [int], "memory": bytes, NAME: number}`.
+            delete_timeout: seconds an unneeded object stays usable, 0 = none.
+            spare_executors: how many unused Python executors to keep ready.
+            inline_limit: values of this many bytes and more do not travel with completions.
+        """
+        self.sessions: dict[int, Session] = {}
+        self._outbox = Outbox(inline_limit)
+        self._objects = ObjectTable(self.sessions, self._outbox, delete_timeout)
+        pool = ResourcePool(resources)
+        executors = ExecutorTable(self._objects, self._outbox, cpus=pool.cpus, spares=spare_executors)
+        self._dispatcher = Dispatcher(self._outbox, pool, executors)
+        self._lifecycle = Lifecycle(self._objects, self._dispatcher, self._outbox)
+        self._assigner = Assigner(self._objects, self._dispatcher, self._lifecycle, self._outbox)
+        #: when spares are due; None before the registration and after their first start
+        self._spares_due: float | None = None
+        self._stopped = False
+
+    def handle(self, events: Iterable[WorkerEvent], now: float) -> list[WorkerAction]:
+        """Take in what happened, in order, then start what can start.
+
+        Args:
+            events: facts.
+            now: unix seconds.
+
+        Returns:
+            What the shell shall do, in order.
+        """
+        handlers = _HANDLERS
+        for event in events:
+            if self._stopped:
+                break
+            handlers[type(event)](self, event, now)
+        if not self._stopped:
+            innocent = self._dispatcher.take_gone_heads()
+            if innocent:
+                self._lifecycle.requeue(innocent, now)
+            self._dispatcher.run(now)
+        return self._outbox.take()
+
+    # --- messages of the server ---
+
+    def _on_server_said(self, event: ServerSaid, now: float) -> None:
+        _MESSAGE_HANDLERS[type(event.message)](self, event.message, now)
+
+    def _on_worker_welcome(self, message: WorkerWelcome, now: float) -> None:
+        self._assigner.worker_id = message.worker_id
+        self._spares_due = now + SPARE_DELAY
+
+    def _on_assign_tasks(self, message: AssignTasks, now: float) -> None:
+        try:
+            self._assigner.assign(message, now)
+        except ValueError as error:
+            text = f"Worker {self._assigner.worker_id} cannot read its assignment: {error}"
+            for number, run in zip(message.tasks, message.runs, strict=False):
+                failure = Failure("internal", text, message.session, number, retriable=False)
+                self._outbox.failed(TaskFailed(message.session, number, run, failure.to_map(), 0.0, 0.0))
+
+    def _known(self, message: WithdrawTasks | CancelTasks) -> list[Task]:
+        session = self.sessions.get(message.session)
+        if session is None:
+            return []
+        found = []
+        for number, run in zip(message.tasks, message.runs, strict=True):
+            task = session.tasks.get(number)
+            if task is not None and task.key[2] == run:
+                found.append(task)
+        return found
+
+    def _on_withdraw_tasks(self, message: WithdrawTasks, now: float) -> None:
+        tasks = [task for task in self._known(message) if task.state in (WAITING, READY, STARTING)]
+        self._lifecycle.give_back(tasks, now)
+
+    def _on_cancel_tasks(self, message: CancelTasks, now: float) -> None:
+        self._lifecycle.drop(self._known(message), now)
+
+    def _on_delete_objects(self, message: DeleteObjects, now: float) -> None:
+        session = self.sessions.get(message.session)
+        if session is not None:
+            for number in message.objects:
+                obj = session.objects.get(number)
+                if obj is not None:
+                    self._objects.not_needed(obj, now)
+
+    def _on_end_session(self, message: EndSession, now: float) -> None:
+        session = self.sessions.get(message.session)
+        if session is not None:
+            self._lifecycle.end_session(session)
+
+    def _on_get_worker_info(self, message: GetWorkerInfo, now: float) -> None:
+        self._outbox.info(WorkerInfo(message.seq, self.info()))
+
+    def _on_stop_worker(self, message: StopWorker, now: float) -> None:
+        self._drop_everything()
+        self._dispatcher.kill_all()
+        self._outbox.act(Exit(0))
+        self._stopped = True
+
+    # --- the connection, time ---
+
+    def _on_server_lost(self, event: ServerLost, now: float) -> None:
+        self._drop_everything()
+        self._outbox.forget_answers()
+
+    def _drop_everything(self) -> None:
+        for session in list(self.sessions.values()):
+            self._lifecycle.end_session(session)
+        self._dispatcher.kill_busy()
+
+    def _on_tick(self, event: Tick, now: float) -> None:
+        self._objects.expire(now)
+        if self._spares_due is not None and now >= self._spares_due:
+            self._spares_due = None
+            self._dispatcher.executors.keep_spares()
+
+    # --- executors ---
+
+    def _on_executor_ready(self, event: ExecutorReady, now: float) -> None:
+        executor = self._dispatcher.executors.all.get(event.executor)
+        if executor is not None:
+            self._dispatcher.executor_ready(executor, now)
+
+    def _on_executor_lost(self, event: ExecutorLost, now: float) -> None:
+        executor = self._dispatcher.executors.all.get(event.executor)
+        if executor is not None:
+            self._lifecycle.executor_lost(executor, event.running, event.failure, now)
+
+    def _on_runs_ended(self, event: RunsEnded, now: float) -> None:
+        if event.executor == 0:
+            self._lifecycle.builtins_ended(event.results, now)
+            return
+        executor = self._dispatcher.executors.all.get(event.executor)
+        if executor is not None:
+            if event.cached:
+                self._dispatcher.executors.now_cached(executor, event.cached)
+            self._lifecycle.runs_ended(executor, event.results, now)
+
+    # --- objects ---
+
+    def _on_object_arrived(self, event: ObjectArrived, now: float) -> None:
+        obj = self._objects.find(event.object)
+        if obj is not None and obj.state == FETCHING:
+            self._lifecycle.object_arrived(obj, event.size)
+
+    def _on_object_unreachable(self, event: ObjectUnreachable, now: float) -> None:
+        obj = self._objects.find(event.object)
+        if obj is not None and obj.state == FETCHING:
+            self._lifecycle.object_lost(obj, event.holders, now)
+
+    def _on_store_failed(self, event: StoreFailed, now: float) -> None:
+        obj = self._objects.find(event.object)
+        if obj is not None and obj.state != EXPECTED:
+            self._lifecycle.copy_lost(obj, self._assigner.worker_id, now)
+
+    # --- looking in ---
+
+    def info(self) -> dict[str, list[list[int]]]:
+        """What GetWorkerInfo is answered: `[session, id]` of tasks, objects (unfinished ones and those on the
+        delete list too) and of the delete list."""
+        sessions = self.sessions.values()
+        return {
+            "tasks": [[session.id, number] for session in sessions for number in session.tasks],
+            "objects": [[session.id, number] for session in sessions for number in session.objects],
+            "objects_to_delete": [list(obj.key) for obj in self._objects.delete_list],
+        }
+
+    def sanity_check(self) -> None:
+        """Walk every invariant of the state.
+
+        Raises:
+            AssertionError: one does not hold.
+        """
+        check(self._objects, self._dispatcher)
+
+
+_HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] = {
+    ServerSaid: WorkerCore._on_server_said,
+    ServerLost: WorkerCore._on_server_lost,
+    RunsEnded: WorkerCore._on_runs_ended,
+    ExecutorReady: WorkerCore._on_executor_ready,
+    ExecutorLost: WorkerCore._on_executor_lost,
+    ObjectArrived: WorkerCore._on_object_arrived,
+    ObjectUnreachable: WorkerCore._on_object_unreachable,
+    StoreFailed: WorkerCore._on_store_failed,
+    Tick: WorkerCore._on_tick,
+}
+
+_MESSAGE_HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] = {
+    WorkerWelcome: WorkerCore._on_worker_welcome,
+    AssignTasks: WorkerCore._on_assign_tasks,
+    WithdrawTasks: WorkerCore._on_withdraw_tasks,
+    CancelTasks: WorkerCore._on_cancel_tasks,
+    DeleteObjects: WorkerCore._on_delete_objects,
+    EndSession: WorkerCore._on_end_session,
+    GetWorkerInfo: WorkerCore._on_get_worker_info,
+    StopWorker: WorkerCore._on_stop_worker,
+}

@@ -1,0 +1,286 @@
+"""Starts ready tasks: resources, executors, batches."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from rain.worker.core.actions import CallExecutor, RunBuiltin, StopBuiltin
+from rain.worker.core.batching import choose_batch, make_runs, may_follow
+from rain.worker.core.executors import BUSY, COMING, IDLE
+from rain.worker.core.model import GONE, IN_BATCH, READY, RUNNING, STARTING, WAITING
+from rain.worker.core.queues import ReadyQueues
+
+if TYPE_CHECKING:
+    from rain.worker.core.events import TaskKey
+    from rain.worker.core.executors import Executor, ExecutorTable
+    from rain.worker.core.model import Task
+    from rain.worker.core.outbox import Outbox
+    from rain.worker.core.queues import Env, ReadyQueue
+    from rain.worker.core.resources import ResourcePool
+
+
+class Dispatcher:
+    """Transitions of tasks from `ready` on, and back to it."""
+
+    __slots__ = ("_grown", "_outbox", "_started_builtins", "_touched", "builtins", "executors", "pool", "queues")
+
+    def __init__(self, outbox: Outbox, pool: ResourcePool, executors: ExecutorTable) -> None:
+        self._outbox = outbox
+        self.pool = pool
+        self.executors = executors
+        self.queues = ReadyQueues()
+        #: built-in tasks that run, with their gpu indices
+        self.builtins: dict[TaskKey, tuple[Task, tuple[int, ...]]] = {}
+        self._started_builtins: list[TaskKey] = []
+        #: executors whose line changed in this turn
+        self._touched: dict[Executor, None] = {}
+        #: queues which got tasks in this turn
+        self._grown: dict[ReadyQueue, None] = {}
+
+    # --- one function per transition ---
+
+    def to_ready(self, tasks: list[Task]) -> None:
+        """Their inputs are here: they queue."""
+        start = 0
+        while start < len(tasks):
+            template = tasks[start].template
+            order = -1 << 80
+            end = start
+            for task in islice(tasks, start, None):
+                if task.template is not template or task.order <= order:
+                    break
+                order = task.order
+                task.state = READY
+                end += 1
+            template.queue.extend(tasks[start:end] if start or end < len(tasks) else tasks)
+            self._grown[template.queue] = None
+            start = end
+
+    def ready_to_starting(self, task: Task, executor: Executor) -> None:
+        """It waits for an executor that is being started for it, and holds resources."""
+        task.state = STARTING
+        task.executor = executor
+        executor.bound = task
+
+    def to_in_batch(self, batch: list[Task], executor: Executor) -> None:
+        """They were sent to an executor."""
+        for task in batch:
+            task.state = IN_BATCH
+            task.executor = executor
+        executor.line.extend(batch)
+        executor.batches.append(len(batch))
+
+    def in_batch_to_running(self, executor: Executor, now: float) -> None:
+        """The first of its line runs, as far as we know."""
+        first = executor.line[0]
+        if first.state == IN_BATCH:
+            first.state = RUNNING
+        executor.head_since = now
+
+    def ready_to_running(self, task: Task, gpus: tuple[int, ...]) -> None:
+        """A built-in task starts."""
+        task.state = RUNNING
+        self.builtins[task.key] = (task, gpus)
+        self._started_builtins.append(task.key)
+        self._outbox.act(RunBuiltin(make_runs([task], set(), gpus)[0]))
+
+    def to_gone(self, task: Task) -> None:
+        """It leaves whatever it was in; a run of it is stopped and not heard."""
+        state, task.state = task.state, GONE
+        if state == READY:
+            task.template.queue.left()
+        elif state == STARTING:
+            self._unbind(task)
+        elif state != WAITING and state != GONE:
+            if task.executor is not None:
+                self._touched[task.executor] = None
+            else:
+                self._outbox.act(StopBuiltin(task.key))
+                self.builtin_ended(task)
+
+    # --- executors and their lines ---
+
+    def _occupy(self, executor: Executor, queue: ReadyQueue, gpus: tuple[int, ...]) -> None:
+        executor.queue = queue
+        executor.gpus = gpus
+        queue.busy[executor] = None
+
+    def _vacate(self, executor: Executor) -> None:
+        queue = executor.queue
+        assert queue is not None
+        self.pool.give(queue.request, executor.gpus)
+        del queue.busy[executor]
+        executor.queue = None
+        executor.gpus = ()
+
+    def _unbind(self, task: Task) -> None:
+        executor = task.executor
+        assert executor is not None
+        self._vacate(executor)
+        self.executors.unbind(executor)
+
+    def builtin_ended(self, task: Task) -> None:
+        """A built-in task runs no more."""
+        _, gpus = self.builtins.pop(task.key)
+        self.pool.give(task.template.queue.request, gpus)
+
+    def executor_ready(self, executor: Executor, now: float) -> None:
+        """A coming executor registered."""
+        if executor.state != COMING:
+            return
+        task, executor.bound = executor.bound, None
+        queue = executor.queue
+        if task is None or queue is None:
+            self.executors.registered(executor)
+            return
+        executor.state = BUSY
+        self._send(executor, queue, now, bound=task)
+
+    def take_from_line(self, executor: Executor, key: TaskKey) -> Task | None:
+        """Take a run that ended out of the line. None if it is not there; the task may be gone."""
+        for position, task in enumerate(executor.line):
+            if task.key == key:
+                del executor.line[position]
+                return task
+        return None
+
+    def line_changed(self, executor: Executor, ended: int, now: float) -> None:
+        """So many runs of the executor ended and were taken out of its line."""
+        self._touched[executor] = None
+        batches = executor.batches
+        while ended > 0 and batches:
+            ended -= batches[0]
+            if ended >= 0:
+                batches.popleft()
+            else:
+                batches[0] = -ended
+        if executor.line:
+            self.in_batch_to_running(executor, now)
+        elif executor.state == BUSY:
+            executor.announced = None
+            self._vacate(executor)
+            self.executors.release(executor)
+
+    def lost(self, executor: Executor) -> tuple[Task | None, list[Task]]:
+        """Its process is gone. Returns the task bound to it, and what was in its line, gone tasks included."""
+        bound, executor.bound = executor.bound, None
+        if executor.queue is not None:
+            self._vacate(executor)
+            if executor.state == COMING:
+                self.executors.unbind(executor)
+        self.executors.forget(executor)
+        self._touched.pop(executor, None)
+        line = list(executor.line)
+        executor.line.clear()
+        return bound, line
+
+    def take_gone_heads(self) -> list[Task]:
+        """Kill executors that may be running a task which is gone; returns the innocent tasks behind."""
+        innocent: list[Task] = []
+        for executor in [executor for executor in self._touched if executor.line]:
+            if executor.line[0].state == GONE:
+                line = self.kill(executor)
+                innocent += [task for task in line if task.state != GONE]
+        return innocent
+
+    def kill(self, executor: Executor) -> list[Task]:
+        """Kill a busy executor; returns its line."""
+        self.executors.kill(executor)
+        self._vacate(executor)
+        self._touched.pop(executor, None)
+        line = list(executor.line)
+        executor.line.clear()
+        return line
+
+    def kill_busy(self) -> None:
+        """Kill every executor that runs something; all tasks are gone."""
+        for executor in list(self.executors.all.values()):
+            if executor.state == BUSY:
+                self.kill(executor)
+
+    def kill_all(self) -> None:
+        """Kill every executor; all tasks are gone."""
+        self.kill_busy()
+        for executor in list(self.executors.all.values()):
+            self.executors.kill(executor)
+
+    # --- once per turn ---
+
+    def run(self, now: float) -> None:
+        """Start what can start, feed busy executors, stop surplus ones, tell what started."""
+        for queue in self._grown:
+            self.queues.grown(queue)
+        while (found := self.queues.next(self.pool)) is not None:
+            self._start(found, now)
+        self._feed(now)
+        self.executors.stop_surplus()
+        self._announce()
+        self._grown = {}
+        self._touched = {}
+
+    def _start(self, queue: ReadyQueue, now: float) -> None:
+        slots = len(queue.busy) + self.pool.capacity(queue.request)
+        gpus = self.pool.take(queue.request)
+        if not queue.type:
+            self.ready_to_running(queue.pop_first(), gpus)
+            return
+        executor = self.executors.acquire(queue.type, _with_gpus(queue.env, gpus))
+        self._occupy(executor, queue, gpus)
+        if executor.state == IDLE:
+            executor.state = BUSY
+            self._send(executor, queue, now, slots=slots)
+        else:
+            self.ready_to_starting(queue.pop_first(), executor)
+
+    def _send(
+        self, executor: Executor, queue: ReadyQueue, now: float, *, slots: int = 0, bound: Task | None = None
+    ) -> None:
+        batch, pace = choose_batch(queue, slots or self._slots(queue), bound=bound)
+        first = not executor.line
+        if first or pace < 0.0 or executor.pace < 0.0:
+            executor.pace = pace
+        else:
+            executor.pace = max(pace, executor.pace)
+        self._outbox.act(CallExecutor(executor.id, make_runs(batch, executor.cached, executor.gpus)))
+        self.to_in_batch(batch, executor)
+        if first:
+            self.in_batch_to_running(executor, now)
+        self._touched[executor] = None
+
+    def _slots(self, queue: ReadyQueue) -> int:
+        return len(queue.busy) + self.pool.capacity(queue.request)
+
+    def _feed(self, now: float) -> None:
+        hungry = dict(self._touched)
+        for queue in self._grown:
+            if queue.count and queue.batched:
+                hungry.update(queue.busy)
+        for executor in hungry:
+            queue_or_none = executor.queue
+            if queue_or_none is None or executor.state != BUSY or not queue_or_none.count:
+                continue
+            first = queue_or_none.first()
+            if first is None or executor.line[0].state == GONE or not may_follow(executor, first, now):
+                continue
+            if not self.queues.better_waits(first.order, queue_or_none, self.pool):
+                self._send(executor, queue_or_none, now)
+
+    def _announce(self) -> None:
+        for executor in self._touched:
+            if executor.line:
+                first = executor.line[0]
+                if first is not executor.announced:
+                    executor.announced = first
+                    self._outbox.started(first.key)
+        for key in self._started_builtins:
+            if key in self.builtins:
+                self._outbox.started(key)
+        self._started_builtins = []
+
+
+def _with_gpus(env: Env, gpus: tuple[int, ...]) -> Env:
+    if not gpus:
+        return env
+    indices = ",".join(map(str, gpus))
+    return tuple(sorted({**dict(env), "CUDA_VISIBLE_DEVICES": indices, "RAIN_TASK_GPUS": indices}.items()))

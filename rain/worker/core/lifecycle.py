@@ -1,0 +1,299 @@
+"""How tasks leave: finished, failed, given back or dropped; and what that means for their objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rain.common.failure import Failure
+from rain.protocol.messages import TaskFailed
+from rain.worker.core.actions import StopFetch
+from rain.worker.core.events import RunFailed, RunResult
+from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, READY, STARTING, WAITING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rain.worker.core.dispatch import Dispatcher
+    from rain.worker.core.events import TaskKey
+    from rain.worker.core.executors import Executor
+    from rain.worker.core.model import DataObject, Session, Task, Template
+    from rain.worker.core.objects import ObjectTable
+    from rain.worker.core.outbox import Outbox
+
+SILENT_LOSSES = 3
+"""A task that is first in line when its executor dies without having begun anything fails the n-th time."""
+
+
+class Lifecycle:
+    """Transitions of tasks that touch objects."""
+
+    __slots__ = ("_dispatcher", "_objects", "_outbox", "_silent_losses")
+
+    def __init__(self, objects: ObjectTable, dispatcher: Dispatcher, outbox: Outbox) -> None:
+        self._objects = objects
+        self._dispatcher = dispatcher
+        self._outbox = outbox
+        self._silent_losses: dict[TaskKey, int] = {}
+
+    # --- inputs ---
+
+    def waiting_to_ready(self, consumers: list[Task]) -> None:
+        """An object came for which these waited, once per occurrence."""
+        ready = []
+        for task in consumers:
+            if task.state == WAITING:
+                task.missing -= 1
+                if not task.missing:
+                    ready.append(task)
+        self._dispatcher.to_ready(ready)
+
+    def requeue(self, tasks: list[Task], now: float) -> None:
+        """Their executor is gone and they are not to blame: the same runs go back to ready."""
+        ready, returned = [], []
+        for task in tasks:
+            task.executor = None
+            if all(obj.state == PRESENT for obj in task.inputs):
+                ready.append(task)
+            else:
+                task.state = GONE
+                returned.append(task)
+        ready.sort(key=_order)
+        self._dispatcher.to_ready(ready)
+        for task in returned:
+            self._outbox.returned(task.key)
+            self.give_back(self._leave(task, now), now)
+
+    # --- ends ---
+
+    def runs_ended(self, executor: Executor, results: list[RunResult | RunFailed], now: float) -> None:
+        """Runs of an executor ended; those that are gone, or not of this executor, do not count."""
+        line = executor.line
+        ended = 0
+        tasks: list[Task] = []
+        successes: list[RunResult] = []
+        for result in results:
+            if line and line[0].key == result.key:
+                task = line.popleft()
+            elif (found := self._dispatcher.take_from_line(executor, result.key)) is not None:
+                task = found
+            else:
+                continue
+            ended += 1
+            if task.state == GONE:
+                self._discard_values(task)
+            elif type(result) is RunResult and len(result.outputs) == len(task.outputs):
+                tasks.append(task)
+                successes.append(result)
+            else:
+                self._to_failed(task, result, now)
+        if tasks:
+            self.to_finished(tasks, successes, now)
+        if ended:
+            self._dispatcher.line_changed(executor, ended, now)
+
+    def builtins_ended(self, results: list[RunResult | RunFailed], now: float) -> None:
+        """Built-in tasks ended."""
+        for result in results:
+            running = self._dispatcher.builtins.get(result.key)
+            if running is None:
+                continue
+            task = running[0]
+            self._dispatcher.builtin_ended(task)
+            if type(result) is RunResult and len(result.outputs) == len(task.outputs):
+                self.to_finished([task], [result], now)
+            else:
+                self._to_failed(task, result, now)
+
+    def to_finished(self, tasks: list[Task], results: list[RunResult], now: float) -> None:
+        """Runs succeeded, their values are in the store; at least one."""
+        template = tasks[0].template
+        session = template.session
+        done = self._outbox.done_list(session.id).append
+        seconds, runs = 0.0, 0
+        inputs, uses = tasks[0].inputs, 0
+        for task, result in zip(tasks, results, strict=True):
+            if task.template is not template:
+                template.measured(seconds / runs)
+                seconds, runs = 0.0, 0
+                template = task.template
+                session = template.session
+                done = self._outbox.done_list(session.id).append
+            seconds += result.duration
+            runs += 1
+            done(result)
+            task.state = GONE
+            del session.tasks[task.key[1]]
+            outputs = task.outputs
+            if len(outputs) == 1 and (obj := outputs[0]).state == EXPECTED:
+                obj.producer = None
+                obj.users -= 1
+                obj.size, obj.info, _ = result.outputs[0]
+                self._value_came(obj, now)
+            elif outputs:
+                self._values_came(task, result, now)
+            if task.inputs is not inputs:
+                self._unuse(inputs, uses, now)
+                inputs, uses = task.inputs, 0
+            uses += 1
+        self._unuse(inputs, uses, now)
+        template.measured(seconds / runs)
+        self._forget(tasks)
+
+    def _values_came(self, task: Task, result: RunResult, now: float) -> None:
+        for obj, (size, info, _) in zip(task.outputs, result.outputs, strict=True):
+            obj.producer = None
+            obj.users -= 1
+            if obj.state != PRESENT:
+                if obj.state == FETCHING:
+                    self._outbox.act(StopFetch(obj.key))
+                obj.size = size
+                obj.info = info
+                self._value_came(obj, now)
+            elif not obj.users:
+                self._objects.unused(obj, now)
+
+    def _value_came(self, obj: DataObject, now: float) -> None:
+        consumers = self._objects.to_present(obj)
+        if consumers:
+            self.waiting_to_ready(consumers)
+        if obj.unneeded and not obj.users:
+            self._objects.unused(obj, now)
+
+    def _unuse(self, inputs: tuple[DataObject, ...], uses: int, now: float) -> None:
+        for obj in inputs:
+            obj.users -= uses
+            if not obj.users:
+                self._objects.unused(obj, now)
+
+    def _forget(self, tasks: list[Task]) -> None:
+        if self._silent_losses:
+            for task in tasks:
+                self._silent_losses.pop(task.key, None)
+        for session in {task.template.session for task in tasks}:
+            if session.solo:
+                session.solo.difference_update([task.key[1] for task in tasks if task.template.session is session])
+
+    def _discard_values(self, task: Task) -> None:
+        for obj in task.outputs:
+            current = self._objects.find(obj.key)
+            if current is None or current.state != PRESENT:
+                self._outbox.delete(obj.key)
+
+    def _to_failed(self, task: Task, result: RunResult | RunFailed, now: float) -> None:
+        if isinstance(result, RunFailed):
+            self.fail(task, result.failure, result.start, result.duration, now)
+            return
+        self._discard_values(task)
+        text = f"Task {task.key[0]}/{task.key[1]} gave {len(result.outputs)} outputs instead of {len(task.outputs)}"
+        failure = Failure("task", text, task.key[0], task.key[1])
+        self.fail(task, failure, result.start, result.duration, now)
+
+    def fail(self, task: Task, failure: Failure, start: float, duration: float, now: float) -> None:
+        """A run failed; nothing runs it any more. Tasks that waited for its outputs go back to the server."""
+        task.state = GONE
+        session, number, run = task.key
+        self._outbox.failed(TaskFailed(session, number, run, failure.to_map(), start, duration))
+        self.give_back(self._leave(task, now), now)
+
+    def executor_lost(self, executor: Executor, running: TaskKey | None, failure: Failure, now: float) -> None:
+        """Blame the task that ran, or for which the executor was started; the others go back to ready."""
+        silent = running is None
+        since = executor.head_since
+        bound, line = self._dispatcher.lost(executor)
+        if bound is not None:
+            self.fail(bound, failure, 0.0, 0.0, now)
+            return
+        blamed = next((task for task in line if task.key == running), None)
+        if silent and line and line[0].state != GONE:
+            losses = self._silent_losses[line[0].key] = self._silent_losses.get(line[0].key, 0) + 1
+            if losses >= SILENT_LOSSES:
+                blamed = line[0]
+        if blamed is not None and blamed.state != GONE:
+            self.fail(blamed, failure, since, max(now - since, 0.0), now)
+        self.requeue([task for task in line if task.state != GONE], now)
+
+    def give_back(self, tasks: Iterable[Task], now: float) -> None:
+        """Return runs that have not started, and those that wait for their outputs."""
+        pending = list(tasks)
+        for task in pending:
+            if task.state != GONE:
+                self._outbox.returned(task.key)
+                self._dispatcher.to_gone(task)
+                pending += self._leave(task, now)
+
+    def drop(self, tasks: Iterable[Task], now: float) -> None:
+        """Stop and forget runs without a word; those that wait for their outputs go back to the server."""
+        orphans: list[Task] = []
+        for task in tasks:
+            if task.state != GONE:
+                self._dispatcher.to_gone(task)
+                orphans += self._leave(task, now)
+        self.give_back(orphans, now)
+
+    def _leave(self, task: Task, now: float) -> list[Task]:
+        """Take a gone, unfinished task out of the tables; returns tasks that waited for its outputs."""
+        session = task.template.session
+        del session.tasks[task.key[1]]
+        session.solo.discard(task.key[1])
+        self._silent_losses.pop(task.key, None)
+        objects = self._objects
+        orphans: list[Task] = []
+        for obj in task.inputs:
+            obj.users -= 1
+            if not obj.users:
+                objects.unused(obj, now)
+        for obj in task.outputs:
+            obj.users -= 1
+            if obj.producer is task:
+                obj.producer = None
+                if obj.state == EXPECTED:
+                    orphans += objects.to_gone(obj)
+            if not obj.users:
+                objects.unused(obj, now)
+        return orphans
+
+    # --- objects ---
+
+    def object_arrived(self, obj: DataObject, size: int) -> None:
+        """A transfer is complete."""
+        obj.size = size
+        self._outbox.stored(obj.key)
+        self.waiting_to_ready(self._objects.to_present(obj))
+
+    def object_lost(self, obj: DataObject, holders: list[str], now: float) -> None:
+        """It cannot be had from these holders: tell, and give back who needs it and has not started."""
+        self._outbox.missing(obj.key, holders)
+        if obj.state == FETCHING and obj.producer is not None:
+            self._objects.fetching_to_expected(obj)
+            return
+        consumers = self._objects.to_gone(obj)
+        self.give_back(consumers, now)
+
+    def copy_lost(self, obj: DataObject, worker_id: str, now: float) -> None:
+        """The store has lost the value, or cannot take it."""
+        session = self._objects.sessions[obj.key[0]]
+        was_present = obj.state == PRESENT
+        self._outbox.missing(obj.key, [worker_id])
+        consumers = self._objects.to_gone(obj)
+        self.give_back(consumers, now)
+        if was_present and obj.users:
+            unsent = [task for task in session.tasks.values() if task.state in (READY, STARTING) and obj in task.inputs]
+            self.give_back(unsent, now)
+
+    # --- sessions ---
+
+    def end_session(self, session: Session) -> None:
+        """Kill everything of the session and forget it."""
+        for task in list(session.tasks.values()):
+            self._dispatcher.to_gone(task)
+            self._silent_losses.pop(task.key, None)
+        for obj in list(session.objects.values()):
+            self._objects.to_gone(obj)
+        del self._objects.sessions[session.id]
+        for template in session.templates.values():
+            self._dispatcher.queues.released(template.queue)
+        self._outbox.forget_session(session.id)
+
+
+def _order(task: Task) -> int:
+    return task.order

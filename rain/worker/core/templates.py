@@ -1,0 +1,60 @@
+"""The only place of the core that reads msgpack: templates and object specs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from rain.worker.core.executors import PYTHON
+from rain.worker.core.model import Template
+from rain.worker.core.resources import Request
+
+if TYPE_CHECKING:
+    from rain.worker.core.model import Session
+    from rain.worker.core.queues import Env, ReadyQueues
+
+BUILTIN_PREFIXES = ("buildin/", "builtin/", "!")
+
+
+def read_template(session: Session, number: int, packed: bytes, queues: ReadyQueues) -> Template:
+    """Unpack a template and find its queue.
+
+    Raises:
+        ValueError: it is not a template.
+    """
+    try:
+        data = msgpack.unpackb(packed)
+        task_type = data["task_type"]
+        request = Request.parse(data.get("resources"))
+        specs = tuple([_packed(spec) for spec in data.get("outputs") or ()])
+        priority = int(data.get("priority") or 0)
+        executor_type = executor_type_of(task_type)
+        env: Env = tuple(sorted((data.get("env") or {}).items())) if executor_type else ()
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
+        raise ValueError(f"template {number} of session {session.id} is malformed: {error!r}") from error
+    return Template(session, number, data, queues.queue(executor_type, env, request), priority, specs)
+
+
+def executor_type_of(task_type: str) -> str:
+    """Which type of executor runs tasks of this type; `""`: the worker itself."""
+    if task_type.startswith(BUILTIN_PREFIXES):
+        return ""
+    return task_type.partition("/")[0] or PYTHON
+
+
+def is_directory(spec: bytes | None) -> bool:
+    """Whether a packed object spec says so."""
+    if not spec:
+        return False
+    data: dict[str, Any] = msgpack.unpackb(spec)
+    return data.get("data_type") == "dir"
+
+
+def _packed(spec: bytes | dict[str, Any] | None) -> bytes | None:
+    if not spec:
+        return None
+    if isinstance(spec, bytes):
+        return spec
+    packed: bytes = msgpack.packb(spec)
+    return packed

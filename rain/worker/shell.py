@@ -1,0 +1,407 @@
+"""The shell of the worker core: messages and reports become events, actions are performed.
+
+It knows no clock, thread, file or socket but through what is handed in, so that a simulated world can be put under it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rain.protocol.messages import Heartbeat, WorkerWelcome
+from rain.worker.core.actions import (
+    CallExecutor,
+    DeleteValues,
+    DropCached,
+    Exit,
+    FetchObject,
+    KillExecutor,
+    RunBuiltin,
+    StartExecutor,
+    StopBuiltin,
+    StopFetch,
+    StoreValue,
+    TellServer,
+)
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ObjectArrived,
+    ObjectUnreachable,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+)
+from rain.worker.store.errors import StoreError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rain.protocol.messages import Message, WorkerHello
+    from rain.worker.core.actions import Run, WorkerAction
+    from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_INTERVAL = 5.0
+"""Seconds between signs of life."""
+SILENCE_LIMIT = 15.0
+"""A server not heard of for so many seconds is lost."""
+TICK_INTERVAL = 0.5
+"""Seconds between ticks of the core."""
+
+_SILENT_TICKS = round(SILENCE_LIMIT / TICK_INTERVAL)
+_REMEMBERED_BATCHES = 8
+_EVENTS_IN_STORY = 20
+
+
+class Core(Protocol):
+    """What the shell needs of `WorkerCore`."""
+
+    def handle(self, events: list[WorkerEvent], now: float) -> Sequence[WorkerAction]:
+        """Take events, return what to do."""
+
+
+class ChannelLike(Protocol):
+    """What it needs of a `rain.net` channel."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class StoreLike(Protocol):
+    """What it needs of the store."""
+
+    def put(self, key: ObjectKey, value: bytes) -> None:
+        """Store a value."""
+
+    def delete(self, keys: Iterable[ObjectKey]) -> None:
+        """Remove values."""
+
+
+class ExecutorsLike(Protocol):
+    """What it needs of the executor pool."""
+
+    def start(self, executor: int, type: str, env: tuple[tuple[str, str | None], ...]) -> None:
+        """Start a process."""
+
+    def call(self, executor: int, runs: list[Run]) -> None:
+        """Send a batch."""
+
+    def drop_cached(self, executor: int, objects: list[ObjectKey]) -> None:
+        """Let it forget objects."""
+
+    def kill(self, executor: int) -> None:
+        """Kill its process group."""
+
+
+class TransfersLike(Protocol):
+    """What it needs of the transfers."""
+
+    def fetch(self, action: FetchObject) -> None:
+        """Start a transfer."""
+
+    def stop(self, key: ObjectKey) -> None:
+        """Stop it."""
+
+
+class BuiltinsLike(Protocol):
+    """What it needs of the built-in tasks."""
+
+    def run(self, run: Run) -> None:
+        """Start one."""
+
+    def stop(self, key: TaskKey) -> None:
+        """Stop it."""
+
+
+class Supervisor(Protocol):
+    """Who runs the shell. Called in the loop, never from inside the core or an action."""
+
+    def registered(self, welcome: WorkerWelcome) -> None:
+        """The server has taken this worker."""
+
+    def server_lost(self, reason: str) -> None:
+        """The connection is lost and everything stopped."""
+
+    def leave(self, code: int) -> None:
+        """The process shall end with this code; the shell does nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What performs the actions."""
+
+    store: StoreLike
+    executors: ExecutorsLike
+    transfers: TransfersLike
+    builtins: BuiltinsLike
+
+
+class WorkerShell:
+    """Feeds the core and obeys it.
+
+    Events of one loop turn are handled together. After construction call `equip`, then `attach` for each connection.
+
+    Args:
+        core: decides.
+        loop: gives turns and timers.
+        clock: gives unix seconds, which never go back.
+        supervisor: is told of registration, loss and end.
+    """
+
+    def __init__(
+        self, core: Core, *, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], supervisor: Supervisor
+    ) -> None:
+        self._core = core
+        self._loop = loop
+        self._clock = clock
+        self._supervisor = supervisor
+        self._channel: ChannelLike | None = None
+        self._closed_early: tuple[object, str] | None = None
+        self._pending: list[WorkerEvent] = []
+        self._turn_planned = False
+        self._ended = False
+        self._lost_reason: str | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._silent_ticks = 0
+        self._live: dict[int, deque[list[Run]]] = {}  # executors the core counts on, and their last batches
+        self._builtin_runs: dict[TaskKey, Run] = {}
+        self._recent: deque[WorkerEvent] = deque(maxlen=_EVENTS_IN_STORY)
+
+    def equip(self, parts: Parts) -> None:
+        """Give it what performs the actions. Their reports come in by `report`."""
+        self._parts = parts
+        self._perform: dict[type, Callable[[Any], None]] = {
+            TellServer: self._tell_server,
+            StartExecutor: self._start_executor,
+            KillExecutor: self._kill_executor,
+            CallExecutor: self._call_executor,
+            DropCached: lambda action: parts.executors.drop_cached(action.executor, action.objects),
+            RunBuiltin: self._run_builtin,
+            StopBuiltin: self._stop_builtin,
+            StoreValue: self._store_value,
+            FetchObject: parts.transfers.fetch,
+            StopFetch: self._stop_fetch,
+            DeleteValues: lambda action: parts.store.delete(action.objects),
+            Exit: lambda action: self._end(action.code),
+        }
+
+    # --- the connection -------------------------------------------------------------------------
+
+    def attach(self, channel: ChannelLike, hello: WorkerHello) -> None:
+        """Register over this connection; its handler is this shell."""
+        self._channel = channel
+        self._silent_ticks = 0
+        if self._closed_early is not None and self._closed_early[0] is channel:
+            self.channel_closed(channel, self._closed_early[1])
+            return
+        channel.send(hello)
+        self._timers = []
+        self._repeat(0, TICK_INTERVAL, self._tick)
+        self._repeat(1, HEARTBEAT_INTERVAL, self._heartbeat)
+
+    def messages_received(self, channel: ChannelLike, messages: list[Message]) -> None:
+        """The server said something."""
+        if channel is not self._channel:
+            return
+        self._silent_ticks = 0
+        for message in messages:
+            if not isinstance(message, Heartbeat):
+                self.report(ServerSaid(message))  # type: ignore[arg-type]
+            if isinstance(message, WorkerWelcome):
+                self._supervisor.registered(message)
+
+    def channel_closed(self, channel: ChannelLike, reason: str) -> None:
+        """The connection ended."""
+        if channel is not self._channel:
+            self._closed_early = (channel, reason)
+            return
+        self._closed_early = None
+        self._channel = None
+        self._cancel_timers()
+        self._lost_reason = reason
+        self.report(ServerLost())
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def report(self, event: WorkerEvent) -> None:
+        """Take an event; it is handled in the next turn. To be called in the loop's thread."""
+        if self._ended:
+            return
+        about_executor = isinstance(event, RunsEnded | ExecutorReady | ExecutorLost) and event.executor
+        if about_executor and about_executor not in self._live:
+            return
+        self._pending.append(event)
+        if not self._turn_planned:
+            self._turn_planned = True
+            self._loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        self._ended = True
+        self._cancel_timers()
+        self._pending.clear()
+
+    def _turn(self) -> None:
+        self._turn_planned = False
+        if self._ended or not self._pending:
+            return
+        events, self._pending = self._pending, []
+        self._recent.extend(events)
+        self._note_ends(events)
+        try:
+            actions = self._core.handle(events, self._clock())
+        except Exception:
+            self._crash("The worker core failed", events)
+            return
+        if not self._obey(actions, events):
+            return
+        if self._lost_reason is not None:
+            reason, self._lost_reason = self._lost_reason, None
+            self._supervisor.server_lost(reason)
+
+    def _obey(self, actions: Sequence[WorkerAction], events: list[WorkerEvent]) -> bool:
+        """Perform the actions in order; False if that was the end."""
+        perform = self._perform
+        for action in actions:
+            try:
+                perform[type(action)](action)
+            except Exception:
+                self._crash(f"The worker failed at {_short(action)}", events)
+            if self._ended:
+                return False
+        return True
+
+    def _note_ends(self, events: list[WorkerEvent]) -> None:
+        for event in events:
+            if isinstance(event, ExecutorLost):
+                self._live.pop(event.executor, None)
+            elif isinstance(event, RunsEnded) and not event.executor:
+                for result in event.results:
+                    self._builtin_runs.pop(result.key, None)
+
+    def _crash(self, what: str, events: list[WorkerEvent]) -> None:
+        """An error of Rain itself: tell everything and end, as nothing can be relied on now."""
+        story = "\n".join(f"  {_short(event)}" for event in self._recent)
+        log.critical(
+            "%s. This is an error in Rain; the worker ends. Last events (%d in this turn):\n%s",
+            what,
+            len(events),
+            story,
+            exc_info=True,
+        )
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        self.close()
+        self._supervisor.leave(code)
+
+    # --- actions --------------------------------------------------------------------------------
+
+    def _tell_server(self, action: TellServer) -> None:
+        if self._channel is not None:
+            self._channel.send(action.message)
+
+    def _start_executor(self, action: StartExecutor) -> None:
+        self._live[action.executor] = deque(maxlen=_REMEMBERED_BATCHES)
+        self._parts.executors.start(action.executor, action.type, action.env)
+
+    def _call_executor(self, action: CallExecutor) -> None:
+        self._live[action.executor].append(action.runs)
+        self._parts.executors.call(action.executor, action.runs)
+
+    def _kill_executor(self, action: KillExecutor) -> None:
+        number = action.executor
+        self._parts.executors.kill(number)
+        batches = self._live.pop(number, ())
+        late = self._drop(lambda event: getattr(event, "executor", 0) == number)
+        keys = {result.key for event in late if isinstance(event, RunsEnded) for result in event.results}
+        if keys:
+            self._delete_outputs(run for runs in batches for run in runs if run.key in keys)
+
+    def _run_builtin(self, action: RunBuiltin) -> None:
+        self._builtin_runs[action.run.key] = action.run
+        self._parts.builtins.run(action.run)
+
+    def _stop_builtin(self, action: StopBuiltin) -> None:
+        self._parts.builtins.stop(action.key)
+        run = self._builtin_runs.pop(action.key, None)
+        late = self._drop(
+            lambda event: isinstance(event, RunsEnded) and not event.executor and event.results[0].key == action.key
+        )
+        if late and run is not None:
+            self._delete_outputs([run])
+
+    def _store_value(self, action: StoreValue) -> None:
+        try:
+            self._parts.store.put(action.object, action.value)
+        except StoreError as error:
+            self.report(StoreFailed(action.object, str(error)))
+
+    def _stop_fetch(self, action: StopFetch) -> None:
+        self._parts.transfers.stop(action.object)
+        late = self._drop(
+            lambda event: (
+                isinstance(event, ObjectArrived | ObjectUnreachable | StoreFailed) and event.object == action.object
+            )
+        )
+        if late:
+            self._parts.store.delete([action.object])
+
+    def _drop(self, is_late: Callable[[WorkerEvent], bool]) -> list[WorkerEvent]:
+        """Take out events that came before the core decided otherwise, and that it must not see any more."""
+        if not self._pending:
+            return []
+        late = [event for event in self._pending if is_late(event)]
+        if late:
+            self._pending = [event for event in self._pending if not is_late(event)]
+        return late
+
+    def _delete_outputs(self, runs: Iterable[Run]) -> None:
+        self._parts.store.delete([(run.key[0], output) for run in runs for output in run.outputs])
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _repeat(self, slot: int, interval: float, call: Callable[[], None]) -> None:
+        """Call again and again, at times that do not drift."""
+
+        def fire() -> None:
+            call()
+            if self._timers:
+                due = max(self._timers[slot].when() + interval, self._loop.time())
+                self._timers[slot] = self._loop.call_at(due, fire)
+
+        self._timers.append(self._loop.call_later(interval, fire))
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
+
+    def _tick(self) -> None:
+        # Counted in ticks: after a pause of this process the server gets time to be heard before it counts as lost.
+        self._silent_ticks += 1
+        if self._silent_ticks > _SILENT_TICKS and self._channel is not None:
+            channel = self._channel
+            self.channel_closed(channel, f"no sign of life for {SILENCE_LIMIT:g} s")
+            channel.abort()
+            return
+        self.report(Tick())
+
+    def _heartbeat(self) -> None:
+        if self._channel is not None:
+            self._channel.send(Heartbeat())
+
+
+def _short(thing: object) -> str:
+    text = repr(thing)
+    return text if len(text) <= 500 else f"{text[:500]}... ({len(text):,} characters)"

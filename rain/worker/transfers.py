@@ -1,0 +1,277 @@
+"""Values from worker to worker: fetching them in threads, and giving them to others."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rain.net.dataclient import DataClient, DataUnavailable
+from rain.protocol.data import NOT_HERE, OK, UNREADABLE
+from rain.worker.core.events import ObjectArrived, ObjectUnreachable, StoreFailed
+from rain.worker.store import INLINE_LIMIT, StoreError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from rain.net.secret import Secret
+    from rain.protocol.data import Piece
+    from rain.worker.core.actions import FetchObject
+    from rain.worker.core.events import ObjectKey, WorkerEvent
+    from rain.worker.store import Store
+
+THREADS = 4
+"""Transfers at the same time."""
+
+PAUSES = (0.05, 0.3)
+"""Seconds between the attempts; there is one more attempt than pauses."""
+
+OWN_CONNECTION = 16 << 20
+"""Values of at least this size (bytes) get a connection of their own, which a stop cuts."""
+
+_SLOW = 1.0
+_AVOID = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """What a transfer brought: a small value, or a file of the store."""
+
+    size: int
+    value: bytes | None
+    path: str | None
+
+
+class _NoRoom(Exception):
+    """The store cannot take the value."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+
+
+class _Transfer:
+    """One transfer under way."""
+
+    def __init__(self, action: FetchObject) -> None:
+        self.action = action
+        self.stopped = threading.Event()
+        self.own_client: DataClient | None = None
+
+
+class Transfers:
+    """Fetches values from other workers and the server into the store.
+
+    Args:
+        loop: the event loop of the worker.
+        store: takes the values.
+        secret: of the cluster.
+        report: gets the events, in the loop's thread.
+        pauses: seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        store: Store,
+        secret: Secret,
+        report: Callable[[WorkerEvent], None],
+        pauses: tuple[float, ...] = PAUSES,
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._secret = secret
+        self._report = report
+        self._pauses = pauses
+        self._client = DataClient(secret)
+        self._threads = ThreadPoolExecutor(THREADS, "rain-transfer")
+        self._transfers: dict[ObjectKey, _Transfer] = {}
+        self._avoided: dict[str, float] = {}  # holders that did not answer in time, and until when they are avoided
+
+    def fetch(self, action: FetchObject) -> None:
+        """Start a transfer; its end is reported."""
+        transfer = self._transfers[action.object] = _Transfer(action)
+        self._threads.submit(self._run, transfer)
+
+    def stop(self, key: ObjectKey) -> None:
+        """Stop it; nothing is reported."""
+        transfer = self._transfers.pop(key, None)
+        if transfer is not None:
+            transfer.stopped.set()
+            if transfer.own_client is not None:
+                transfer.own_client.close()
+
+    def close(self) -> None:
+        """Stop all."""
+        for key in list(self._transfers):
+            self.stop(key)
+        self._client.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- in a thread ----------------------------------------------------------------------------
+
+    def _run(self, transfer: _Transfer) -> None:
+        end: WorkerEvent | _Arrived | None
+        try:
+            end = self._try_holders(transfer)
+        except _NoRoom as error:
+            end = StoreFailed(transfer.action.object, str(error))
+        except Exception as error:  # an error of Rain: the object counts as unreachable, the reason says it
+            end = ObjectUnreachable(transfer.action.object, transfer.action.holders, f"internal error: {error!r}")
+        try:
+            self._loop.call_soon_threadsafe(self._ended, transfer, end)
+        except RuntimeError:  # the loop is closed
+            self._abandon(end)
+
+    def _try_holders(self, transfer: _Transfer) -> WorkerEvent | _Arrived | None:
+        action = transfer.action
+        holders = list(action.holders)
+        reasons: dict[str, str] = {}
+        for pause in (0.0, *self._pauses):
+            if transfer.stopped.wait(pause):
+                return None
+            for holder in tuple(holders):
+                try:
+                    return self._fetch_from(holder, transfer)
+                except DataUnavailable as error:
+                    reasons[holder] = str(error)
+                    if error.reason == "missing":
+                        holders.remove(holder)
+                if transfer.stopped.is_set():
+                    return None
+            if not holders:
+                break
+        return ObjectUnreachable(action.object, action.holders, "; ".join(reasons.values()) or "nobody has it")
+
+    def _fetch_from(self, holder: str, transfer: _Transfer) -> _Arrived:
+        start = time.monotonic()
+        if self._avoided.get(holder, 0.0) > start:
+            raise DataUnavailable(f"{holder} did not answer a moment ago", holder, "connection")
+        large = transfer.action.size >= OWN_CONNECTION
+        client = self._client
+        if large:
+            client = transfer.own_client = DataClient(self._secret)
+        try:
+            return self._receive(client, holder, transfer)
+        except DataUnavailable as error:
+            if error.reason == "connection" and not transfer.stopped.is_set() and time.monotonic() - start > _SLOW:
+                self._avoided[holder] = time.monotonic() + _AVOID
+            raise
+        finally:
+            if large:
+                transfer.own_client = None
+                client.close()
+
+    def _receive(self, client: DataClient, holder: str, transfer: _Transfer) -> _Arrived:
+        session, number = transfer.action.object
+        target = _Target(self._store, transfer, holder)
+        try:
+            size, _ = client.fetch(holder, session, number, into=target.open)
+        except BaseException:
+            target.discard()
+            raise
+        return target.take(size)
+
+    def _abandon(self, end: WorkerEvent | _Arrived | None) -> None:
+        if isinstance(end, _Arrived) and end.path is not None:
+            self._store.discard_file(end.path)
+
+    # --- in the loop ----------------------------------------------------------------------------
+
+    def _ended(self, transfer: _Transfer, end: WorkerEvent | _Arrived | None) -> None:
+        key = transfer.action.object
+        if end is None or self._transfers.get(key) is not transfer:
+            self._abandon(end)
+            return
+        del self._transfers[key]
+        if not isinstance(end, _Arrived):
+            self._report(end)
+            return
+        try:
+            if end.path is not None:
+                self._store.put_file(key, end.path)
+            else:
+                self._store.put(key, end.value or b"")
+        except StoreError as error:
+            self._report(StoreFailed(key, str(error)))
+            return
+        self._report(ObjectArrived(key, end.size))
+
+
+class _Target:
+    """Where one attempt writes to."""
+
+    def __init__(self, store: Store, transfer: _Transfer, holder: str) -> None:
+        self._store = store
+        self._transfer = transfer
+        self._holder = holder
+        self._small = bytearray()
+        self._path: str | None = None
+        self._mapping: mmap.mmap | None = None
+
+    def open(self, size: int, flags: int) -> bytearray | mmap.mmap:
+        """Memory for a value of this size."""
+        action = self._transfer.action
+        if self._transfer.stopped.is_set():
+            raise DataUnavailable("the transfer was stopped", self._holder, "connection")
+        if action.size and size != action.size and not action.directory:
+            text = f"{self._holder} has {size:,} bytes of an object of {action.size:,}"
+            raise DataUnavailable(text, self._holder, "unreadable")
+        if size < INLINE_LIMIT:
+            self._small = bytearray(size)
+            return self._small
+        try:
+            descriptor, self._path = self._store.create_file(size)
+            try:
+                self._mapping = mmap.mmap(descriptor, size)
+            finally:
+                os.close(descriptor)
+        except StoreError as error:
+            raise _NoRoom(error) from error
+        except OSError as error:
+            raise _NoRoom(StoreError.of_os("cannot map a value", error, path=str(self._path), size=size)) from error
+        return self._mapping
+
+    def take(self, size: int) -> _Arrived:
+        """The complete value."""
+        if self._mapping is None:
+            return _Arrived(size, bytes(self._small), None)
+        self._mapping.close()
+        return _Arrived(size, None, self._path)
+
+    def discard(self) -> None:
+        """Remove what has been written."""
+        if self._path is not None:
+            self._store.discard_file(self._path)
+
+
+class StoreSource:
+    """What the data port gives to others: the store. A value that cannot be read is reported as lost.
+
+    Args:
+        store: the values.
+        loop: the event loop of the worker.
+        report: gets `StoreFailed`, in the loop's thread.
+    """
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, report: Callable[[WorkerEvent], None]) -> None:
+        self._store = store
+        self._loop = loop
+        self._report = report
+
+    def read(self, session: int, object_id: int, offset: int, length: int) -> Piece:
+        """A piece of a value; called from threads."""
+        key = (session, object_id)
+        try:
+            size = self._store.size(key)
+            return OK, 0, size, self._store.read(key, offset, length or max(size - offset, 0))
+        except KeyError:
+            return NOT_HERE, 0, 0, b""
+        except StoreError as error:
+            self._loop.call_soon_threadsafe(self._report, StoreFailed(key, str(error)))
+            return UNREADABLE, 0, 0, b""

@@ -1,0 +1,5 @@
+"""Entry point for tools that need a setup script; everything is declared in pyproject.toml."""
+
+from setuptools import setup
+
+setup()

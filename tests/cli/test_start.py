@@ -1,0 +1,87 @@
+"""`rain start`: from options to command lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from rain.cli.main import build_parser
+from rain.cli.start import _server_command, _worker_command, plan_of
+from rain.net.address import Address
+
+ADDRESS = Address("127.0.0.1", 7210)
+
+
+def plan(*arguments: str):
+    """The plan of a command line."""
+    return plan_of(build_parser().parse_args(["start", *arguments]))
+
+
+def test_simple():
+    """One worker with all cpus, or all but one."""
+    assert plan("--simple").cpus == [None]
+    assert plan("--simple", "-S").cpus == [-1]
+    assert "--cpus=-1" in _worker_command(plan("--simple", "-S"), 0, ADDRESS)
+
+
+@pytest.mark.parametrize("option", ["--local-workers", "--local-governors"])
+def test_local_workers(option):
+    """A worker per number."""
+    two = plan(f"{option}=[4,2]")
+    assert two.cpus == [4, 2]
+    assert "--cpus=2" in _worker_command(two, 1, ADDRESS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--simple", "--local-workers=[1]"), ("--local-workers=4",), ("--simple", "--local-governors=[1]")]
+)
+def test_one_kind_of_workers_is_needed(arguments, capsys):
+    """Wrong usage is exit code 1 with usage on stderr."""
+    with pytest.raises(SystemExit) as caught:
+        plan(*arguments)
+    assert caught.value.code == 1
+    assert "usage: rain start" in capsys.readouterr().err
+
+
+def test_command_lines(tmp_path):
+    """Directories, the prefix, the configuration and the secret reach the children."""
+    full = plan(
+        "--simple",
+        "--listen=0.0.0.0:7333",
+        f"--logdir={tmp_path}/log",
+        f"--workdir={tmp_path}/work",
+        "--worker-config=workers.toml",
+        "--runprefix=nice -n 5",
+        "--token-file=token",
+        "--access-file=access.json",
+        "--insecure",
+    )
+    program = ["nice", "-n", "5", sys.executable, "-m", "rain"]
+    secret = ["--token-file", "token", "--access-file", "access.json"]
+    server = ["server", "--listen", "0.0.0.0:7333", "--logdir", f"{tmp_path}/log/server"]
+    assert _server_command(full) == [
+        *program,
+        *server,
+        "--workdir",
+        f"{tmp_path}/work/server",
+        *secret,
+        "--insecure",
+    ]
+    directories = ["--logdir", f"{tmp_path}/log/worker-0", "--workdir", f"{tmp_path}/work/worker-0"]
+    assert _worker_command(full, 0, ADDRESS) == [
+        *program,
+        "worker",
+        "127.0.0.1:7210",
+        *directories,
+        *secret,
+        "--config",
+        "workers.toml",
+    ]
+
+
+def test_default_log_directory():
+    """Named after machine and process."""
+    assert str(plan("--simple").logdir) == f"/tmp/rain-logs/rain-{os.uname().nodename}-{os.getpid()}"

@@ -1,0 +1,84 @@
+"""Hypothesis strategies for messages: valid values of every annotation, columns of matching lengths."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from typing import Any
+
+from hypothesis import strategies as st
+
+from rain.protocol import messages as m
+from rain.protocol.codec import MESSAGE_CLASSES
+
+SMALL_INTS = {"mode": 255}
+U32_INTS = {"session", "object_id", "task", "run", "incarnation", "pid"}
+
+
+def column(typecode: str, size: int) -> st.SearchStrategy[array]:
+    elements: st.SearchStrategy[Any]
+    if typecode == "d":
+        elements = st.floats(allow_nan=False)
+    else:
+        elements = st.integers(0, 2**32 - 1 if typecode == "I" else 2**64 - 1)
+    return st.lists(elements, min_size=size, max_size=size).map(lambda values: array(typecode, values))
+
+
+def blobs(size: int) -> st.SearchStrategy[list[bytes | None]]:
+    return st.lists(st.none() | st.binary(max_size=40), min_size=size, max_size=size)
+
+
+def value(annotation: str, name: str, size: int) -> st.SearchStrategy[Any]:
+    """Values of one annotation; columns and lists have `size` elements."""
+    if annotation == "int":
+        limit = SMALL_INTS.get(name, 2**32 - 1 if name in U32_INTS else 2**64 - 1)
+        return st.integers(0, limit)
+    plain: dict[str, st.SearchStrategy[Any]] = {
+        "str": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        "bool": st.booleans(),
+        "float": st.floats(allow_nan=False),
+        "bytes": st.binary(min_size=size, max_size=size),
+        "U32": column("I", size),
+        "U64": column("Q", size),
+        "F64": column("d", size),
+        "Blobs": blobs(size),
+        "Map": st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), st.integers() | st.none()).map(
+            lambda entries: {key: number for key, number in entries.items() if number is None or abs(number) < 2**63}
+        ),
+        "list[bytes]": st.lists(st.binary(max_size=20), min_size=size, max_size=size),
+        "list[str]": st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=size, max_size=size),
+        "list[list[str]]": st.lists(st.lists(st.just("10.0.0.1:7000"), max_size=3), min_size=size, max_size=size),
+    }
+    return plain[annotation]
+
+
+@st.composite
+def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
+    """A valid message of this class."""
+    size = draw(st.integers(0, 4))
+    fields = {field.name: draw(value(str(field.type), field.name, size)) for field in dataclasses.fields(cls)}
+    for counts, names in (("input_counts", ("inputs",)), ("output_counts", ("outputs", "output_flags"))):
+        if counts in fields:
+            fields[counts] = array("I", draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
+            total = sum(fields[counts])
+            for name in names:
+                if name in fields:
+                    kind = "bytes" if name == "output_flags" else "U32"
+                    fields[name] = draw(value(kind, name, total))
+    if cls is m.SubmitChunk:
+        inline = sum(1 for flags in fields["object_flags"] if flags & m.INLINE)
+        fields["values"] = draw(st.lists(st.binary(max_size=40), min_size=inline, max_size=inline))
+    return cls(**fields)
+
+
+any_message = st.sampled_from(MESSAGE_CLASSES).flatmap(messages)
+
+
+def normal(message: Any) -> Any:
+    """What arrives when `message` is sent: lists that are all None are empty."""
+    changed = {}
+    for field in dataclasses.fields(message):
+        blob_list = getattr(message, field.name)
+        if field.type == "Blobs" and all(blob is None for blob in blob_list):
+            changed[field.name] = []
+    return dataclasses.replace(message, **changed)

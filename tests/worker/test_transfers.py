@@ -1,0 +1,194 @@
+"""Values moved between two stores over real data connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from rain.net.dataserver import DataServer
+from rain.net.secret import Secret
+from rain.protocol.data import Piece
+from rain.worker.core.actions import FetchObject
+from rain.worker.core.events import ObjectArrived, ObjectUnreachable, StoreFailed, WorkerEvent
+from rain.worker.store import Store, StoreError
+from rain.worker.transfers import OWN_CONNECTION, StoreSource, Transfers
+
+SECRET = Secret("s" * 64, "the test")
+KEY = (3, 17)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Store]:
+    yield from make_store(tmp_path / "here")
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Store]:
+    yield from make_store(tmp_path / "there")
+
+
+def make_store(directory: Path) -> Iterator[Store]:
+    directory.mkdir()
+    store = Store(str(directory), memory_budget=64 << 20)
+    yield store
+    assert store.memory_used == sum(store.size(key) for key in [KEY] if isinstance(store.get(key), Path))
+    store.close()
+
+
+class Bench:
+    """Transfers into a store, and their reports."""
+
+    def __init__(self, here: Store, there: Store) -> None:
+        loop = asyncio.get_running_loop()
+        self.here = here
+        self.there = there
+        self.events: asyncio.Queue[WorkerEvent] = asyncio.Queue()
+        self.reported_there: asyncio.Queue[WorkerEvent] = asyncio.Queue()
+        self.transfers = Transfers(
+            loop=loop, store=here, secret=SECRET, report=self.events.put_nowait, pauses=(0.0, 0.01)
+        )
+        source = StoreSource(there, loop, self.reported_there.put_nowait)
+        self.server = DataServer("127.0.0.1:0", SECRET, source)
+        self.holder = str(self.server.address)
+
+    def fetch(self, size: int, *holders: str) -> None:
+        self.transfers.fetch(FetchObject(KEY, size, False, list(holders or (self.holder,))))
+
+    async def end(self) -> WorkerEvent:
+        return await asyncio.wait_for(self.events.get(), 20)
+
+
+@pytest.fixture
+async def bench(here: Store, there: Store) -> AsyncIterator[Bench]:
+    bench = Bench(here, there)
+    yield bench
+    bench.transfers.close()
+    bench.server.close()
+
+
+def unused_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 9_000_000, OWN_CONNECTION + 1])
+async def test_values_of_all_sizes_arrive(bench: Bench, size: int) -> None:
+    value = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    bench.there.put(KEY, value)
+    bench.fetch(size)
+    assert await bench.end() == ObjectArrived(KEY, size)
+    assert bytes(bench.here.read(KEY, 0, size)) == value
+    assert isinstance(bench.here.get(KEY), Path) == (size >= 65_536)
+
+
+async def test_the_next_holder_is_asked(bench: Bench) -> None:
+    bench.there.put(KEY, b"value")
+    bench.fetch(5, unused_address(), bench.holder)
+    assert await bench.end() == ObjectArrived(KEY, 5)
+
+
+async def test_unreachable_objects_are_told_with_reasons(bench: Bench) -> None:
+    address = unused_address()
+    bench.fetch(5, address, bench.holder)
+    event = await bench.end()
+    assert isinstance(event, ObjectUnreachable)
+    assert event.object == KEY
+    assert event.holders == [address, bench.holder]
+    assert "refused" in event.reason
+    assert "not there" in event.reason
+    assert KEY not in bench.here
+
+
+async def test_a_wrong_size_is_not_taken(bench: Bench) -> None:
+    bench.there.put(KEY, b"value")
+    bench.fetch(6)
+    event = await bench.end()
+    assert isinstance(event, ObjectUnreachable)
+    assert "5 bytes of an object of 6" in event.reason
+
+
+async def test_a_damaged_value_is_reported_where_it_is(bench: Bench) -> None:
+    bench.there.put(KEY, b"v" * 100_000)
+    path = bench.there.get(KEY)
+    assert isinstance(path, Path)
+    path.chmod(0o600)
+    path.write_bytes(b"")
+    bench.fetch(100_000)
+    assert isinstance(await bench.end(), ObjectUnreachable)
+    event = await asyncio.wait_for(bench.reported_there.get(), 10)
+    assert isinstance(event, StoreFailed)
+    assert event.object == KEY
+    assert "damaged" in event.reason
+
+
+async def test_a_full_store_fails_the_transfer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.there.put(KEY, b"v" * 100_000)
+
+    def full(size: int) -> tuple[int, str]:
+        raise StoreError(f"cannot store a value of {size} bytes: disk full", path="/x", size=size)
+
+    monkeypatch.setattr(bench.here, "create_file", full)
+    bench.fetch(100_000)
+    event = await bench.end()
+    assert event == StoreFailed(KEY, "cannot store a value of 100000 bytes: disk full")
+
+
+class SlowSource:
+    """A holder that does not go on before it is told to."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def read(self, session: int, object_id: int, offset: int, length: int) -> Piece:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        return 0, 0, self.size, bytes(min(length, self.size - offset))
+
+
+@pytest.mark.parametrize("size", [100_000, OWN_CONNECTION])
+async def test_a_stopped_transfer_is_never_heard_of(bench: Bench, size: int) -> None:
+    source = SlowSource(size)
+    server = DataServer("127.0.0.1:0", SECRET, source)
+    try:
+        bench.fetch(size, str(server.address))
+        assert await asyncio.to_thread(source.asked.wait, 10)
+        bench.transfers.stop(KEY)
+        bench.there.put(KEY, b"n" * size)
+        bench.fetch(size)  # the same object again, from elsewhere
+        assert await bench.end() == ObjectArrived(KEY, size)
+        source.go_on.set()
+        await asyncio.to_thread(bench.transfers._threads.shutdown)
+        await asyncio.sleep(0)
+        assert bench.events.empty()
+        assert bytes(bench.here.read(KEY, 0, 1)) == b"n"
+    finally:
+        source.go_on.set()
+        server.close()
+
+
+async def test_a_silent_holder_does_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rain.worker.transfers._SLOW", -1.0)  # every failure counts as slow
+    asked = 0
+
+    def count(*args: object, **options: object) -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        return original(*args, **options)  # type: ignore[arg-type]
+
+    original = bench.transfers._client.fetch
+    monkeypatch.setattr(bench.transfers._client, "fetch", count)
+    address = unused_address()
+    for _ in range(3):
+        bench.fetch(5, address)
+        event = await bench.end()
+        assert isinstance(event, ObjectUnreachable)
+    assert "a moment ago" in event.reason
+    assert asked == 1
