@@ -1,11 +1,11 @@
-"""`python -m benchmarks run | report | soak`."""
+"""`python -m benchmarks run | report | levels | soak`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from benchmarks import report, runner, soak
+from benchmarks import levels, report, runner, soak
 from benchmarks.systems import NAMES
 from benchmarks.workloads import WORKLOADS, WrongResult
 
@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--repeat", type=int, default=3)
     run.add_argument("--size", type=int, help="instead of the workload's default")
     verbs.add_parser("report", help="write the newest figures into docs/performance.md")
+    verbs.add_parser("levels", help="measure the service levels")
     long = verbs.add_parser("soak", help="run random graphs for minutes, watch results and memory")
     long.add_argument("--minutes", type=float, default=10.0)
     long.add_argument("--seed", type=int, default=1)
@@ -34,6 +35,8 @@ def main() -> int:
             print("there are no figures yet; run `make bench`", file=sys.stderr)
             return 1
         return 0
+    if options.verb == "levels":
+        return 0 if levels.run() else 1
     try:
         if options.verb == "soak":
             return 0 if soak.soak(options.minutes, options.seed) else 1

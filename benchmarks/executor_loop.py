@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 import time
+from typing import Any
 
-import cloudpickle
 import msgpack
 
 from rain.common.comm import FrameReader, pack_frame
-from rain.common.packing import pack_args
+from rain.common.packing import cloud_dump, pack_args
 from rain.executor.executor import Executor
 
 BATCH = 128
@@ -31,9 +31,10 @@ def add(a: int, b: int) -> int:
 
 def make_frames(calls: int, plain: bool) -> list[bytes]:
     """Frames of calls, the first with template and function."""
-    template = {"config": {"plain": True} if plain else {"encode_outputs": ["pickle"]}, "outputs": [{}]}
+    config = {"plain": True} if plain else {"encode_outputs": ["pickle"]}
+    template: dict[str, Any] = {"config": config, "outputs": [{}]}
     function = add if plain else (lambda ctx, a, b: a + b)
-    blob = cloudpickle.dumps(function)
+    blob = cloud_dump(function)
     frames = []
     for start in range(0, calls, BATCH):
         rows = [[n + 100, 1, 0, pack_args([n, 2], {}), [10], [n + 10**6]] for n in range(start, start + BATCH)]

@@ -23,7 +23,14 @@ def add_parser(verbs: Any) -> None:
         help="run a server in the foreground",
         description="Run a server: it holds task graphs and tells workers what to do.",
     )
-    parser.add_argument("-l", "--listen", type=values.address, default=DEFAULT_LISTEN, metavar="ADDR", help=f"default: {DEFAULT_LISTEN}")
+    parser.add_argument(
+        "-l",
+        "--listen",
+        type=values.address,
+        default=DEFAULT_LISTEN,
+        metavar="ADDR",
+        help=f"default: {DEFAULT_LISTEN}",
+    )
     parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/server-HOST-PID")
     parser.add_argument("--workdir", metavar="DIR", help="default: /tmp/rain-work/server-HOST-PID")
     parser.add_argument("--ready-file", metavar="FILE", help="gets the line `ready` when connections are accepted")

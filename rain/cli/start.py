@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.cli import values
-from rain.cli.children import Child, kill_all, spawn, wait_ready
+from rain.cli.children import Children
 from rain.cli.server import DEFAULT_LISTEN, add_security_options
 from rain.common.errors import RainException
 from rain.net.access import newest_access_file, read_access_file
@@ -40,7 +40,14 @@ def add_parser(verbs: Any) -> None:
         metavar="JSON",
         help="cpus of each worker, e.g. [4,4,2]",
     )
-    parser.add_argument("-l", "--listen", type=values.address, default=DEFAULT_LISTEN, metavar="ADDR", help=f"default: {DEFAULT_LISTEN}")
+    parser.add_argument(
+        "-l",
+        "--listen",
+        type=values.address,
+        default=DEFAULT_LISTEN,
+        metavar="ADDR",
+        help=f"default: {DEFAULT_LISTEN}",
+    )
     parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/rain-HOST-PID")
     parser.add_argument("--workdir", metavar="DIR", help="default: each process its own, in /tmp/rain-work")
     parser.add_argument(
@@ -95,19 +102,15 @@ def run(options: argparse.Namespace) -> int:
     plan = plan_of(options)
     _make_private(plan.logdir)
     started = time.time()
-    running: list[Child] = []
-    try:
-        running.append(spawn("server", _server_command(plan), plan.logdir))
-        wait_ready(running, running, READY_TIMEOUT)
+    with Children(plan.logdir) as children:
+        server = children.start("server", _server_command(plan))
+        children.wait_ready([server], READY_TIMEOUT)
         address = _reachable_address(plan, started)
-        workers = []
-        for number in range(len(plan.cpus)):
-            workers.append(spawn(f"worker-{number}", _worker_command(plan, number, address), plan.logdir))
-            running.append(workers[-1])
-        wait_ready(running, workers, READY_TIMEOUT)
-    except BaseException:
-        kill_all(running)
-        raise
+        workers = [
+            children.start(f"worker-{number}", _worker_command(plan, number, address))
+            for number in range(len(plan.cpus))
+        ]
+        children.wait_ready(workers, READY_TIMEOUT)
     count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
     print(f"Rain is running at {address} with {count}")
     print(f"Logs: {plan.logdir}")

@@ -26,7 +26,13 @@ def add_parser(verbs: Any) -> None:
         description="Run a worker: it offers this machine's resources to a server and runs tasks.",
     )
     parser.add_argument("server", nargs="?", metavar="SERVER[:PORT]", help="default: as for `rain status`")
-    parser.add_argument("-l", "--listen", type=values.data_address, metavar="ADDR", help="data port; default: free port, the interface in use")
+    parser.add_argument(
+        "-l",
+        "--listen",
+        type=values.data_address,
+        metavar="ADDR",
+        help="data port; default: a free one, where the connection to the server comes from",
+    )
     parser.add_argument("--cpus", type=values.cpus_or_detect, metavar="N|detect", help="negative: all but so many")
     parser.add_argument("--gpus", type=values.gpus_or_detect, metavar="N|LIST|detect", help="number, or indices 0,2")
     parser.add_argument("--memory", type=values.size_or_detect, metavar="SIZE|detect", help="memory offered to tasks")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from rain.client.connect import Target
     from rain.client.connection import Connection
     from rain.client.local_cluster import LocalCluster
 
@@ -74,18 +75,23 @@ class Client:
         target = find_target(
             address, port, token=token, token_file=token_file, access_file=access_file, environ=os.environ
         )
-        self.cluster: LocalCluster | None = None
+        cluster: LocalCluster | None = None
         if target is None:
             from rain.client.local_cluster import LocalCluster
 
-            self.cluster = LocalCluster()
-            target = self.cluster._target()
+            cluster = LocalCluster()
+            target = cluster._target()
         try:
-            self._connection = open_connection(target, timeout=timeout, connection_timeout=connection_timeout)
+            connection = open_connection(target, timeout=timeout, connection_timeout=connection_timeout)
         except BaseException:
-            if self.cluster is not None:
-                self.cluster.close()
+            if cluster is not None:
+                cluster.close()
             raise
+        self._attach(connection, target, cluster)
+
+    def _attach(self, connection: Connection, target: Target, cluster: LocalCluster | None = None) -> None:
+        self.cluster = cluster
+        self._connection = connection
         self._data = DataClient(target.secret)
         self.address = str(target.address)
         self.dashboard_url: str | None = target.dashboard_url

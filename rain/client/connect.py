@@ -12,14 +12,13 @@ from rain.common.units import parse_duration
 from rain.net.access import read_access_file
 from rain.net.address import Address
 from rain.net.blocking import BlockingChannel
-from rain.net.secret import find_secret
+from rain.net.secret import Secret, find_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from rain.net.access import AccessFile
-    from rain.net.secret import Secret
     from rain.protocol.messages import Message
 
 

@@ -1,8 +1,8 @@
 """The synchronous front of the client core: any number of threads ask, whoever waits reads.
 
-Of the threads that wait for an answer one is the *reader*: it takes what arrives and wakes those whose answer came; when
-it has its own answer it leaves, and another waiting thread becomes the reader. A single thread thus talks to the socket
-directly. The background thread only sends heartbeats, and reads what comes while nobody asks.
+Of the threads that wait for an answer one is the *reader*: it takes what arrives and wakes those whose answer came;
+when it has its own answer it leaves, and another waiting thread becomes the reader. A single thread thus talks to the
+socket directly. The background thread only sends heartbeats, and reads what comes while nobody asks.
 """
 
 from __future__ import annotations
@@ -90,7 +90,6 @@ class Connection:
         """The server, `HOST:PORT`."""
         return self._core.address
 
-    @property
     def is_lost(self) -> bool:
         """True when nothing can be asked any more."""
         return self._core.lost is not None
@@ -162,8 +161,8 @@ class Connection:
             return result_of(request)
 
     def _await_turn(self, session: int, guard: InterruptGuard) -> None:
-        """Wait until the server has dealt with all that was sent: the answer to a later request follows those to earlier
-        ones that can be answered at once."""
+        """Wait until the server has dealt with all that was sent: the answer to a later request follows those to
+        earlier ones that can be answered at once."""
         deadline = None if self._request_timeout is None else self._clock() + self._request_timeout
         with self._lock:
             later = self._core.open("polling", session)
@@ -196,7 +195,7 @@ class Connection:
     def _give_up(self, request: Request, is_wait: bool) -> None:
         with self._lock:
             self._core.forget(request)
-        if is_wait and not self.is_lost:
+        if is_wait and not self.is_lost():
             with suppress(RainConnectionError):
                 self._send(StopWaiting(request.seq))
 
@@ -240,6 +239,9 @@ class Connection:
             event.set()
             break
 
+    def _has_reader(self) -> bool:
+        return self._being_read
+
     def _sleep(self, request: Request, timeout: float, guard: InterruptGuard) -> None:
         """Wait for the reader to bring the answer, or to leave."""
         event = threading.Event()
@@ -253,13 +255,13 @@ class Connection:
         finally:
             with self._lock:
                 del self._sleepers[request.seq]
-                if event.is_set() and not self._being_read:
+                if event.is_set() and not self._has_reader():
                     # Woken to be the next reader; if this thread leaves instead, another one must be.
                     self._wake_next_reader()
 
     def _read(self, timeout: float, guard: InterruptGuard) -> None:
         """Take what arrives within `timeout`; the caller is the reader."""
-        if self._core.lost is not None:
+        if self.is_lost():
             return
         patience = self._core.patience(self._clock())
         try:
@@ -278,7 +280,7 @@ class Connection:
                 silence = self._core.silent_since(now)
                 if silence is not None:
                     self._wake(self._core.lose(f"no sign of life for {silence:.0f} s"))
-        if self._core.lost is not None:
+        if self.is_lost():
             self._finalizer()
 
     def _wake(self, done: list[Request]) -> None:
@@ -311,7 +313,7 @@ class Connection:
 
     def tick(self) -> None:
         """Send a heartbeat, and read what has come if nobody else does."""
-        if self.is_lost:
+        if self.is_lost():
             return
         with suppress(RainException):
             self._send(Heartbeat())
@@ -325,7 +327,7 @@ class Connection:
 def _keep_alive(reference: weakref.ref[Connection], stop: threading.Event, interval: float) -> None:
     while not stop.wait(interval):
         connection = reference()
-        if connection is None or connection.is_lost:
+        if connection is None or connection.is_lost():
             return
         connection.tick()
         del connection

@@ -234,7 +234,8 @@ class DataObject:
 
     def __repr__(self) -> str:
         kind = " [D]" if self.is_directory() else ""
-        return f"<DObj {self.label or ''} id={self.id}{kind}>"
+        label = f" {self.label}" if self.label else ""
+        return f"<DObj{label} id={self.id}{kind}>"
 
 
 _new_object = DataObject.__new__

@@ -94,7 +94,8 @@ def embed(thing: Any, dataobj: DataObject | None = None) -> tuple[Any, ...]:
     collector = _current.collector
     if collector is None:
         raise RainException(
-            f"{thing!r} cannot be pickled; data objects and tasks can only be arguments of remote calls and inputs of tasks"
+            f"{thing!r} cannot be pickled; data objects and tasks can only be arguments of remote calls and inputs of "
+            "tasks"
         )
     from rain.executor.executor import unpickle_input_object
 

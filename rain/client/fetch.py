@@ -103,7 +103,7 @@ class _Fetch:
             self._found[dataobj] = self._instance(dataobj, source)
 
     def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:
-        """The value, or the file it was written to, from the first holder that can be reached; None if there is none."""
+        """The value, or the file it was written to, from the first holder that has it; None if there is none."""
         client = self._session.client
         assert client is not None
         session, number = dataobj.id
@@ -139,16 +139,9 @@ def _read_file(data: DataClient, holder: str, session: int, number: int, path: P
     """Fetch into a new file beside `path`, then put it in its place: a failure leaves what was there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        unfinished.touch()  # with the usual mode; fetch_file would make it private
         data.fetch_file(holder, session, number, unfinished)
-        os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
-
-
-def _umask() -> int:
-    """The umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

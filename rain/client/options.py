@@ -102,7 +102,8 @@ def _cache(value: Any) -> bool | str | None:
 
 def _environment(env: Mapping[str, str | None] | None) -> dict[str, str | None]:
     checked: dict[str, str | None] = {}
-    for name, value in (env or {}).items():
+    given: Mapping[Any, Any] = env or {}
+    for name, value in given.items():
         if not isinstance(name, str) or not (value is None or isinstance(value, str)):
             raise TypeError(f"env must map names to str or None, not {name!r} to {value!r}")
         if not _VARIABLE.fullmatch(name):

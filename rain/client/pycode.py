@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast, overload
+
+import msgpack
 
 from rain.client.active import get_active_session
 from rain.client.data import CONSTANT, DataObject, to_dataobj
@@ -19,7 +22,7 @@ from rain.common.labeled_list import LabeledList
 from rain.common.packing import PLAIN_TYPES, PickledValue, cloud_dump, dump_value, is_plain, pack_args
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from rain.client.session import Session
 
@@ -33,7 +36,13 @@ MAX_SHAPES = 1000
 """Task shapes remembered per function."""
 
 _RESERVED = ("output", "outputs", "name", "session")
-_PLAIN_UNSIZED = frozenset({int, float, bool, type(None)})
+_NO_KEYWORDS: dict[str, Any] = {}
+_pack_plain: Callable[[Any], bytes] = msgpack.packb
+
+
+def _is_small_and_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in PLAIN_TYPES and (kind is not str and kind is not bytes or len(value) <= MAX_PICKLE // 4)
 
 
 class Remote:
@@ -194,12 +203,11 @@ class Remote:
         self, names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bytes, InputCollector | None]:
         """The packed arguments, and the data objects inside them if there are any."""
-        for value in args:
-            if type(value) not in _PLAIN_UNSIZED:
-                break
-        else:
-            if not kwargs:
-                return pack_args(args, kwargs), None
+        if not kwargs and all(map(_is_small_and_plain, args)):
+            try:
+                return _pack_plain((args, _NO_KEYWORDS)), None
+            except (OverflowError, UnicodeEncodeError):
+                pass  # a large int, or a str with surrogates: these are pickled
         collector = InputCollector()
         with collecting(collector):
             packed_args = [
@@ -294,8 +302,8 @@ def _check_size(name: str, size: int, seconds: float = 0.0) -> None:
         )
     if seconds > MAX_PICKLE_TIME:
         raise RainWarning(
-            f"Pickled object {name} length {size} took {seconds:.1f} s to pickle; make a data object of it by blob() or "
-            "pickled() and pass that"
+            f"Pickled object {name} length {size} took {seconds:.1f} s to pickle; make a data object of it by blob() "
+            "or pickled() and pass that"
         )
 
 

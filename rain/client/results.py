@@ -46,7 +46,7 @@ def result_of_object(dataobj: DataObject, timeout: float | None) -> Any:
 
 
 def exception_of(thing: Task | DataObject, timeout: float | None) -> RainException | None:
-    """The exception that `result` raises, None if it raises none. An expired timeout and a lost connection are raised."""
+    """The exception that `result` raises, None for none. An expired timeout and a lost connection are raised."""
     try:
         thing.result(timeout)
     except (RainTimeoutError, ConnectionError):

@@ -1,23 +1,20 @@
 """What many tasks, or many objects, have in common: immutable, shared between them and sent once.
 
-A task carries a shape and what is its own (ids, inputs, arguments). Only when somebody looks at `task.spec`, which may be
-edited, does the task get a spec of its own.
+A task carries a shape and what is its own (ids, inputs, arguments). Only when somebody looks at `task.spec`, which may
+be edited, does the task get a spec of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 
 @dataclass(frozen=True, eq=False)

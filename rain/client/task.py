@@ -152,7 +152,8 @@ class Task(metaclass=TaskMeta):
             from rain.client.session import get_active_session
 
             session = get_active_session()
-        session._register(*((self, *new) if task_first else (*new, self)))
+        order: list[Task | DataObject] = [self, *new] if task_first else [*new, self]
+        session._register(*order)
 
     # --- what it is -------------------------------------------------------------------------------
 

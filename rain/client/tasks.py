@@ -66,14 +66,16 @@ class Sleep(Task):
     def __init__(
         self,
         input: Any,
-        timeout: float,
+        timeout: Any,
         *,
         cpus: int | None = DEFAULT_CPUS,
         session: Session | None = None,
         **options: Any,
     ) -> None:
         if _is_number(input) or isinstance(timeout, (DataObject, Task)):
-            raise TypeError("Sleep(input, timeout) takes the data object first; the other order is sleep(timeout, dataobj)")
+            raise TypeError(
+                "Sleep(input, timeout) takes the data object first; the other order is sleep(timeout, dataobj)"
+            )
         self._build_sleep(input, timeout, session, {"cpus": cpus, **options}, task_first=True)
 
     def _build_sleep(
@@ -101,7 +103,7 @@ def concat(objs: Iterable[Any], *, session: Session | None = None, **options: An
 
 
 def sleep(
-    timeout: float,
+    timeout: Any,
     dataobj: Any,
     cpus: int | None = DEFAULT_CPUS,
     *,

@@ -19,6 +19,8 @@ def _canonical(name: str | None) -> str:
     """The primary spelling: `text-ENC user/X mime/X protobuf/X`; `""` for None."""
     if not name:
         return ""
+    if name in _NAMES:
+        return name
     for prefix, separator in _SEPARATORS.items():
         if name.startswith(prefix + ":"):
             return prefix + separator + name[len(prefix) + 1 :]

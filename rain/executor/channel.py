@@ -46,7 +46,9 @@ class Channel:
         self._socket = connection
         self._reader = FrameReader()
         self._lock = threading.Lock()
+        self._buffer = memoryview(bytearray(_READ_SIZE))
         self._sent = 0
+        self._cached_sent = 0
         self._running = False
         self._asleep = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -66,10 +68,10 @@ class Channel:
     def receive(self) -> list[list[Any]]:
         """Wait for messages; the empty list when the worker closed the connection."""
         while True:
-            data = self._socket.recv(_READ_SIZE)
-            if not data:
+            count = self._socket.recv_into(self._buffer)
+            if not count:
                 return []
-            payloads = self._reader.feed(data)
+            payloads = self._reader.feed(self._buffer[:count])
             if payloads:
                 return [msgpack.unpackb(payload, strict_map_key=False) for payload in payloads]
 
@@ -86,12 +88,14 @@ class Channel:
         with self._lock:
             self._send_rows()
             self.rows.clear()
-            self._sent = 0
+            self.cached.clear()
+            self._sent = self._cached_sent = 0
 
     def _send_rows(self) -> None:
         """Send the rows that are complete now. The lock is held; the main thread may append meanwhile."""
         count = len(self.rows)
-        cached, self.cached = self.cached, []
+        cached = self.cached[self._cached_sent :]
+        self._cached_sent += len(cached)
         if count > self._sent or cached:
             pending = self.rows[self._sent : count]
             self._sent = count

@@ -27,18 +27,40 @@ class Context:
     """The context of a running task, the first argument of remote functions.
 
     Attributes:
-        spec: `TaskSpec` of the task.
-        info: `TaskInfo` to fill: `info.user` is visible to the client after `update()`.
         function: the function that runs.
         attempt: number of this run, from 1.
     """
 
-    def __init__(self, spec: TaskSpec, function: Any, attempt: int, workspace: Workspace) -> None:
-        self.spec = spec
-        self.info = TaskInfo(attempts=attempt)
+    __slots__ = ("_info", "_make_spec", "_spec", "_workspace", "attempt", "function")
+
+    def __init__(
+        self, make_spec: Callable[[], TaskSpec], function: Any, attempt: int, workspace: Workspace
+    ) -> None:
         self.function = function
         self.attempt = attempt
+        self._make_spec = make_spec
+        self._spec: TaskSpec | None = None
+        self._info: TaskInfo | None = None
         self._workspace = workspace
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What was asked of the task."""
+        if self._spec is None:
+            self._spec = self._make_spec()
+        return self._spec
+
+    @property
+    def info(self) -> TaskInfo:
+        """To be filled: `info.user` is visible to the client after `update()`."""
+        if self._info is None:
+            self._info = TaskInfo(attempts=self.attempt)
+        return self._info
+
+    @property
+    def filled_info(self) -> TaskInfo | None:
+        """The info if anybody looked at it."""
+        return self._info
 
     @property
     def attributes(self) -> TaskAttributes:

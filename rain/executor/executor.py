@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -186,12 +187,14 @@ class Executor:
         self._workspace.reset_task()
 
     def _failure(self, error: BaseException, task: int, run: int) -> dict[str, Any]:
-        debug = self._context.info.debug if self._context is not None else ""
+        info = None if self._context is None else self._context.filled_info
+        debug = "" if info is None else info.debug
         return describe(error, session=self._session, task=task, run=run, debug=debug).to_map()
 
     def _task_info(self) -> bytes | None:
-        assert self._context is not None
-        info = self._context.info
+        info = None if self._context is None else self._context.filled_info
+        if info is None:
+            return None
         fields: dict[str, Any] = {}
         if info.user:
             fields["user"] = info.user
@@ -211,8 +214,8 @@ class Executor:
             if self._row is None:
                 raise RainException("get_context() works in a running task only")
             task, run, number, _, inputs, outputs = self._row
-            spec = self._state.templates[number].task_spec(self._session, task, inputs, outputs)
-            self._context = Context(spec, self._state.functions.get(inputs[0]), run, self._workspace)
+            make_spec = partial(self._state.templates[number].task_spec, self._session, task, inputs, outputs)
+            self._context = Context(make_spec, self._state.functions.get(inputs[0]), run, self._workspace)
         return self._context
 
     def argument(self, name: str, input_index: int, load: bool, content_type: str | None) -> Any:

@@ -89,8 +89,7 @@ class BlockingChannel:
                 # Ctrl-C may come at any moment: so the count is stored before Python looks for signals
                 self._sent.extend(map(self._socket.send, (view[position:],)))
         except BlockingIOError as error:
-            self.close()
-            raise self._lost(f"the other side took nothing for {SEND_TIMEOUT:g} s") from error
+            raise self._give_up(f"the other side took nothing for {SEND_TIMEOUT:g} s") from error
         except OSError as error:
             raise self._lost(error.strerror or str(error)) from error
         self._data = None
@@ -116,8 +115,7 @@ class BlockingChannel:
             try:
                 messages = [codec.decode(frame) for frame in self._reader.feed(data)]
             except ProtocolError as error:
-                self.close()
-                raise self._lost(str(error)) from error
+                raise self._give_up(str(error)) from error
             if messages:
                 return messages
             if deadline is not None:  # a part of a message came
@@ -157,6 +155,11 @@ class BlockingChannel:
         if count == 0:
             raise self._lost("the other side closed it")
         return self._buffer[:count]
+
+    def _give_up(self, reason: str) -> RainConnectionError:
+        error = self._lost(reason)
+        self.close()
+        return error
 
     def _lost(self, reason: str) -> RainConnectionError:
         if self._closed:

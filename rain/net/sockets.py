@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import time
@@ -50,8 +51,10 @@ def cannot_connect(address: Address, error: BaseException, timeout: float | None
     """The error for a connection that could not be opened."""
     if isinstance(error, TimeoutError) and timeout is not None:
         return RainConnectionError(f"cannot connect to {address}: no answer within {timeout:g} s")
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return RainConnectionError(f"cannot connect to {address}: {reason}")
+    number = getattr(error, "errno", None)
+    # asyncio puts texts of its own, with the address again, into its errors
+    reason = os.strerror(number) if number and number > 0 else getattr(error, "strerror", None) or str(error)
+    return RainConnectionError(f"cannot connect to {address}: {reason or type(error).__name__}")
 
 
 def client_handshake(address: Address, role: Role, secret: Secret) -> ClientHandshake:

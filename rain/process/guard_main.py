@@ -55,9 +55,10 @@ def remove(paths: dict[str, None]) -> None:
 
     for _ in range(50):
         for path in paths:
-            if os.path.islink(path) or os.path.isfile(path):
+            try:
                 os.unlink(path)
-            shutil.rmtree(path, onerror=allow_and_retry)
+            except OSError:
+                shutil.rmtree(path, onerror=allow_and_retry)
         if not any(os.path.lexists(path) for path in paths):
             return
         time.sleep(0.1)

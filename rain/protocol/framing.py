@@ -71,7 +71,7 @@ class FrameReader:
             if self._frame is not None:
                 position = self._fill(view, position, frames)
             elif self._table:
-                position = self._extend_table(view, position)
+                position = self._extend_table(view, position, frames)
             else:
                 position = self._cut(view, position, frames)
         return frames
@@ -98,7 +98,7 @@ class FrameReader:
         self._table += view[position:end]
         return end
 
-    def _extend_table(self, view: memoryview, position: int) -> int:
+    def _extend_table(self, view: memoryview, position: int, frames: list[Frame]) -> int:
         """Complete the buffered beginning of a table; the frame begins when it is whole."""
         table = self._table
         wanted = _WORD if len(table) < _WORD else self._checked_table_size(_U32.unpack_from(table)[0])
@@ -110,11 +110,9 @@ class FrameReader:
                 size = self._total(memoryview(table), segments)
                 if size > self._limit:
                     raise self._too_large(size)
-                self._begin(size)
-                assert self._frame is not None
-                self._frame[: len(table)] = table
-                self._filled = len(table)
                 self._table = bytearray()
+                self._begin(size)
+                self._fill(memoryview(table), 0, frames)
         return position + len(taken)
 
     def _begin(self, size: int) -> None:

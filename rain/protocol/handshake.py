@@ -127,17 +127,20 @@ class _Handshake(ABC):
         if self.error is not None:
             return b""
         self._buffer += bytes(data)
-        if self.done:
-            return b""
+        output = b""
         try:
-            return self._advance()
+            while not self.done and self.error is None:
+                buffered = len(self._buffer)
+                output += self._advance()
+                if len(self._buffer) == buffered:
+                    break
         except RainException as error:
             self.error = error
-            return b""
+        return output
 
     @abstractmethod
     def _advance(self) -> bytes:
-        """Go on with what is buffered; return what to send."""
+        """Take one message off the buffer if it is whole; return what to send."""
 
     def _take_hello(self, stranger: str) -> tuple[int, bytes] | None:
         """Take a whole hello off the buffer: its protocol number and its bytes; None if it is not whole."""

@@ -62,7 +62,7 @@ class FakeChannel:
     def wait_readable(self, timeout: float | None) -> bool:
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._to_client or self._ended is not None or self.closed, timeout
+                lambda: bool(self._to_client) or self._ended is not None or self.closed, timeout
             )
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class FakeChannel:
     def expect(self, kind: type[M], timeout: float = 5.0) -> M:
         """The next message of the client, which must be of this kind."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._to_server, timeout):
+            if not self._changed.wait_for(lambda: bool(self._to_server), timeout):
                 raise AssertionError(f"the client sent no {kind.__name__}")
             message = self._to_server.popleft()
         assert isinstance(message, kind), f"expected {kind.__name__}, the client sent {message}"

@@ -35,10 +35,12 @@ class FaultPlayer:
 
     Attributes:
         disturbed_clients: names of clients whose connection a fault touched.
+        lost_connections: faults after which the server may count a worker as lost.
     """
 
     def __init__(self, cluster: SimCluster) -> None:
         self.disturbed_clients: set[str] = set()
+        self.lost_connections = 0
         self._cluster = cluster
         self._cuts: set[tuple[str, str]] = set()
         self._later: list[asyncio.Task[None]] = []
@@ -58,6 +60,8 @@ class FaultPlayer:
         for a, b in sorted(self._cuts):
             self._cluster.net.heal(a, b)
         self._cuts.clear()
+        for node in (self._cluster.server.node, *(worker.node for worker in self._cluster.workers)):
+            node.resume()
 
     # --- the faults -----------------------------------------------------------------------------
 
@@ -98,6 +102,7 @@ class FaultPlayer:
         """The connection between a worker and the server breaks."""
         worker = self._worker()
         if worker is not None:
+            self.lost_connections += 1
             self._cluster.net.break_connections(worker.name, "server")
 
     def break_workers(self) -> None:
@@ -117,12 +122,14 @@ class FaultPlayer:
         """A worker and the server cannot reach each other for a while."""
         worker = self._worker()
         if worker is not None:
+            self.lost_connections += 1
             self._cut(worker.name, "server", one_way=False)
 
     def cut_worker_one_way(self) -> None:
         """Only one direction works, for longer than the silence limit."""
         worker = self._worker()
         if worker is not None:
+            self.lost_connections += 1
             pair = [worker.name, "server"]
             self._cluster.loop.rng.shuffle(pair)
             self._cut(pair[0], pair[1], one_way=True, shortest=16.0)
@@ -144,6 +151,7 @@ class FaultPlayer:
         """A worker stands still, perhaps for longer than the silence limit."""
         worker = self._worker()
         if worker is not None and not worker.node.process.paused:
+            self.lost_connections += 1
             worker.node.pause()
             self._cluster.loop.call_outside(self._seconds(0.5, 40), worker.node.resume)
 
@@ -180,6 +188,7 @@ class FaultPlayer:
         worker = self._worker()
         if worker is None:
             return
+        self.lost_connections += 1
         position = self._cluster.workers.index(worker)
         del self._cluster.workers[position]
         worker.node.crash(silent=silent)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import RainConnectionError
+from rain.common.failure import Failure
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import AssignTasks
 from rain.server.core.state import CoreOptions
@@ -28,7 +29,8 @@ from rain.testing.simserver import SimServer
 from rain.testing.simworker import SimWorker
 
 if TYPE_CHECKING:
-    from rain.common.failure import Failure
+    from collections.abc import Coroutine
+
     from rain.testing.simclient import SimSession
 
 TIME_LIMIT = 1200.0
@@ -47,6 +49,8 @@ class Plan:
         faults: (time in seconds, name) in order.
         failing: how likely a task fails at least once.
         codec: messages go through the real codec.
+        delete_timeout: of the workers, in seconds.
+        check_every: batches of events from one walk through the invariants to the next.
     """
 
     seed: int
@@ -56,6 +60,7 @@ class Plan:
     failing: float
     codec: bool
     delete_timeout: float
+    check_every: int
 
     @classmethod
     def of_seed(cls, seed: int) -> Plan:
@@ -75,6 +80,7 @@ class Plan:
             failing=rng.choice((0.0, 0.0, 0.05)),
             codec=rng.random() < 0.25,
             delete_timeout=rng.choice((0.0, 1.0)),
+            check_every=rng.choice((1, 10, 10, 10)),
         )
 
 
@@ -102,7 +108,7 @@ class SimCluster:
         self.net = SimNetwork(self.loop, codec=plan.codec, full_trace=full_trace)
         self.net.watch = self._watch
         self.functions = Functions()
-        self.server = SimServer(self.loop, self.net.node("server"), CoreOptions(check=True))
+        self.server = SimServer(self.loop, self.net.node("server"), CoreOptions(), check_every=plan.check_every)
         self.workers: list[SimWorker] = []
         self.clients: list[SimClient] = []
         self.outcomes: list[Outcome] = []
@@ -115,7 +121,13 @@ class SimCluster:
         self._worker_count += 1
         node = self.net.node(f"worker{self._worker_count}")
         worker = SimWorker(
-            self.loop, node, self.server.address, self.functions, cpus=cpus, delete_timeout=self.plan.delete_timeout
+            self.loop,
+            node,
+            self.server.address,
+            self.functions,
+            cpus=cpus,
+            delete_timeout=self.plan.delete_timeout,
+            check_every=self.plan.check_every,
         )
         self.workers.append(worker)
         worker.start()
@@ -159,6 +171,7 @@ class SimCluster:
         assert self.server.holds_nothing(), f"the server still has {sorted(self.server.core.state.sessions)}"
         for worker in self.workers:
             assert worker.exit_code is None, f"{worker.name} ended by itself"
+            worker.core.sanity_check()
             left = f"{worker.core.info()}, values {sorted(worker.store.values)}"
             assert worker.holds_nothing(), f"{worker.name} still has {left}"
         registered = len(self.server.core.state.workers)
@@ -173,6 +186,7 @@ class SimCluster:
         if outcome.failure is not None:
             key = (outcome.session, outcome.failure.task)
             to_blame = outcome.planned.get(outcome.failure.task, False) or key in self.functions.blamed
+            to_blame |= self.faults.lost_connections > 2 and "was running on 3 workers" in outcome.failure.message
             assert to_blame, f"{name}: {key} failed without a reason: {outcome.failure.message}"
         elif outcome.end == "finished":
             assert not any(outcome.planned.values()), f"{name}: a task that always fails did not fail its session"
@@ -210,13 +224,13 @@ class ClientScript:
             await self._client.connect(self._cluster.server.address)
             session = await self._client.new_session()
             outcome.session = session.number
-            try:
-                await self._work(session)
+            failure = await _failure_of(self._work(session))
+            if failure is None:
                 outcome.end = "finished"
-            except RefusedError as error:
-                assert error.failure.kind == "task", error.failure
-                outcome.failure = error.failure
-                await self._check_failed(session)
+            else:
+                assert failure.kind == "task", failure
+                outcome.failure = failure
+                await self._check_failed(session, failure.task)
                 outcome.end = "failed"
             await session.close()
             self._client.close()
@@ -286,15 +300,20 @@ class ClientScript:
                 )
             assert state in allowed, f"object {number}: {DataObjectState(state).name}, kept: {kept}"
 
-    async def _check_failed(self, session: SimSession) -> None:
-        assert self._outcome.failure is not None
-        for ask in (session.wait_all(), session.wait([10]), session.states([10])):
-            try:
-                await ask
-            except RefusedError as error:
-                assert error.failure.task == self._outcome.failure.task
-            else:
-                raise AssertionError("a failed session answers")
+    async def _check_failed(self, session: SimSession, task: int) -> None:
+        for request in (session.wait_all(), session.wait([10]), session.states([10])):
+            failure = await _failure_of(request)
+            assert failure is not None, "a failed session answers"
+            assert failure.task == task
+
+
+async def _failure_of(request: Coroutine[Any, Any, Any]) -> Failure | None:
+    """The failure with which the server refuses something, None if it does not."""
+    try:
+        await request
+    except RefusedError as error:
+        return error.failure
+    return None
 
 
 def run_seed(seed: int, *, full_trace: bool = False) -> SimCluster:
@@ -321,6 +340,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     for argument in sys.argv[1:]:
         plan = Plan.of_seed(int(argument))
+        plan.check_every = 1
         print(plan)
         cluster = SimCluster(plan, full_trace=True)
         try:

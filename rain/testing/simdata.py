@@ -78,14 +78,17 @@ async def read_from(node: SimNode, address: str, key: ObjectKey) -> bytes | None
         RainConnectionError: no connection, or no answer in time.
     """
     future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-    channel = await node.connect(address, "data", _Answer(future), timeout=DATA_TIMEOUT)
+    channel = None
     try:
+        channel = await node.connect(address, "data", _Answer(future), timeout=DATA_TIMEOUT)
         channel.send(DataRequest(key))
         async with asyncio.timeout(DATA_TIMEOUT):
             return await future
     except TimeoutError:
         raise RainConnectionError(f"data connection to {address}: no answer within {DATA_TIMEOUT:g} s") from None
     finally:
-        channel.abort()
-        if future.done() and not future.cancelled():
-            future.exception()
+        if channel is not None:
+            channel.abort()
+        future.cancel()
+        if not future.cancelled():
+            future.exception()  # retrieved, so that nobody complains

@@ -179,6 +179,10 @@ class SimExecutor:
         for key in objects:
             self._cached.pop(key, None)
 
+    def end_session(self, session: int) -> None:
+        """Forget what is known of a session."""
+        self._cached = {key: value for key, value in self._cached.items() if key[0] != session}
+
     def stop(self) -> None:
         """The process ends."""
         if self._timer is not None:
@@ -219,10 +223,9 @@ class SimExecutor:
                 if key not in self._cached and key not in self._now_cached and pool.loop.rng.random() < 0.3:
                     self._now_cached.append(key)
                     self._cached[key] = value
-        if duration > FLUSH_AFTER or not self._line:
+        if duration > FLUSH_AFTER:
             self._flush()
-        if self.current is None and self._line:
-            self._next()
+        self._next()
 
     def _value(self, key: ObjectKey, sent: dict[ObjectKey, bytes]) -> bytes:
         value = sent.get(key)
@@ -280,6 +283,11 @@ class SimExecutors:
         if executor in self.running:
             self.running[executor].drop_cached(objects)
 
+    def end_session(self, session: int) -> None:
+        """Let all forget what they know of a session."""
+        for executor in self.running.values():
+            executor.end_session(session)
+
     def kill(self, executor: int) -> None:
         """Kill it; nothing is reported."""
         killed = self.running.pop(executor, None)
@@ -295,10 +303,11 @@ class SimExecutors:
         self.report(ExecutorLost(executor.number, running, failure))
 
     def fault(self) -> bool:
-        """Kill one of the processes from outside; False if there is none."""
-        if not self.running:
+        """Kill one of the registered processes from outside; False if there is none."""
+        ready = [number for number, executor in self.running.items() if executor.ready]
+        if not ready:
             return False
-        executor = self.running[self.loop.rng.choice(sorted(self.running))]
+        executor = self.running[self.loop.rng.choice(ready)]
         running = executor.current
         if running is not None:
             self.functions.blamed.add(running.key[:2])

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 from rain.common.errors import RainConnectionError
 from rain.server.core.core import ServerCore
 from rain.server.core.events import CopyUnreadable
-from rain.server.core.state import CoreOptions
 from rain.server.shell import ServerShell
 from rain.testing.simdata import DataServer, read_from
 
 if TYPE_CHECKING:
+    from rain.server.core.actions import ServerAction
+    from rain.server.core.events import ServerEvent
+    from rain.server.core.state import CoreOptions
     from rain.testing.simloop import SimLoop
     from rain.testing.simnet import SimChannel, SimHandler, SimHello, SimNode
 
@@ -39,6 +41,23 @@ class SimConstants:
                 del self.values[key]
 
 
+class CheckedServerCore(ServerCore):
+    """A server core whose invariants are walked after every `every`-th batch of events."""
+
+    def __init__(self, options: CoreOptions, every: int) -> None:
+        super().__init__(options)
+        self._every = every
+        self._batches = 0
+
+    def handle(self, events: list[ServerEvent], now: float) -> list[ServerAction]:
+        """Hand on, then check."""
+        actions = super().handle(events, now)
+        self._batches += 1
+        if self._batches % self._every == 0:
+            self.sanity_check()
+        return actions
+
+
 class SimServer:
     """A server on a node of the simulated network.
 
@@ -46,9 +65,9 @@ class SimServer:
         exit_code: set when the server has ended by itself.
     """
 
-    def __init__(self, loop: SimLoop, node: SimNode, options: CoreOptions) -> None:
+    def __init__(self, loop: SimLoop, node: SimNode, options: CoreOptions, *, check_every: int = 1) -> None:
         self.node = node
-        self.core = ServerCore(options)
+        self.core = CheckedServerCore(options, check_every)
         self.constants = SimConstants()
         self.exit_code: int | None = None
         self.shell = ServerShell(self.core, loop, self.constants, self._exit)

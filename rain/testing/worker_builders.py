@@ -243,6 +243,11 @@ class WorkerStory:
         found = known.tasks.get(task) if known else None
         return found.state if found else "gone"
 
+    def run_of(self, task: int, session: int = 1) -> Run:
+        """The run of a task that is here, good for `succeed` and `fail`."""
+        found = self.core.sessions[session].tasks[task]
+        return Run(found.key, 0, {}, None, (), tuple(obj.key[1] for obj in found.outputs))
+
     def object_state(self, number: int, session: int = 1) -> str:
         """State of an object, `gone` if it is not known."""
         known = self.core.sessions.get(session)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rain.worker.options import WorkerSetupError
+from rain.process.workdir import SetupError
 
 if TYPE_CHECKING:
     from rain.worker.options import WorkerOptions
@@ -41,13 +41,13 @@ def offered_resources(options: WorkerOptions) -> dict[str, Any]:
     """The resources which the worker announces: `cpus`, `gpus`, `memory` and custom ones.
 
     Raises:
-        WorkerSetupError: no cpu would be left, or an amount makes no sense.
+        SetupError: no cpu would be left, or an amount makes no sense.
     """
     cpus = detect_cpus() if options.cpus is None else options.cpus
     if cpus < 0:
         cpus += detect_cpus()
     if cpus <= 0:
-        raise WorkerSetupError(
+        raise SetupError(
             f"--cpus={options.cpus} leaves no cpu on this machine, which has {detect_cpus()}; give a larger number"
         )
     if options.gpus is None:
@@ -60,6 +60,6 @@ def offered_resources(options: WorkerOptions) -> dict[str, Any]:
     resources: dict[str, Any] = {"cpus": cpus, "gpus": gpus, "memory": memory}
     for name, amount in options.resources.items():
         if name in resources or amount < 0:
-            raise WorkerSetupError(f"--resource {name}={amount} is refused: choose another name and an amount >= 0")
+            raise SetupError(f"--resource {name}={amount} is refused: choose another name and an amount >= 0")
         resources[name] = amount
     return resources

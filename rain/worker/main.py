@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import random
-import resource
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
 from rain.net.address import Address
 from rain.net.channel import Channel, connect
 from rain.net.dataserver import DataServer
 from rain.process import Guard, watch_owner
+from rain.process.limits import raise_descriptor_limit
+from rain.process.workdir import SetupError, claim_workdir, make_log_directory, write_ready_file
 from rain.protocol.messages import WorkerHello, WorkerWelcome
 from rain.worker.builtins import Builtins
+from rain.worker.config import read_executor_commands
 from rain.worker.core.core import WorkerCore
 from rain.worker.detect import offered_resources
 from rain.worker.executors import ExecutorPool
-from rain.worker.options import WorkerSetupError
+from rain.worker.options import WorkerOptions
 from rain.worker.shell import Parts, WorkerShell
 from rain.worker.store import Store
 from rain.worker.transfers import StoreSource, Transfers
-from rain.worker.workdir import WorkDirectory, claim_workdir, make_log_directory, write_ready_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
+    from collections.abc import Iterable
 
-    from rain.worker.options import WorkerOptions
+    from rain.worker.core.actions import WorkerAction
+    from rain.worker.core.events import WorkerEvent
 
 log = logging.getLogger("rain.worker")
+
+DATA = "data"
+SUBDIRECTORIES = (DATA, "tmp", "executors/work")
+"""Folders of the work directory."""
 
 EXIT_OK, EXIT_ERROR, EXIT_SERVER_LOST = 0, 1, 3
 
@@ -61,20 +67,50 @@ def run_worker(options: WorkerOptions) -> int:
     _prepare_process(options)
     try:
         resources = offered_resources(options)
+        commands = {} if options.config is None else read_executor_commands(options.config)
         name = f"worker-{os.uname().nodename}-{os.getpid()}"
-        logdir = make_log_directory(options.logdir or f"/tmp/rain-logs/{name}")
-        workdir = claim_workdir(options.workdir or f"/tmp/rain-work/{name}")
-    except WorkerSetupError as error:
+        logdir = make_log_directory(options.logdir or f"/tmp/rain-logs/{name}", ("executors",))
+        server = Address.parse(options.server)
+        listen = None if options.listen is None else Address.parse(options.listen, default_port=0)
+        workdir = claim_workdir(options.workdir or f"/tmp/rain-work/{name}", SUBDIRECTORIES)
+    except (SetupError, ValueError) as error:
         log.error("The worker cannot start: %s", error)
         return EXIT_ERROR
     guard = Guard()
-    try:
-        if options.workdir is None or options.owner_fd is not None:
-            guard.add_path(workdir.path)
-        return asyncio.run(_run(options, resources, logdir, workdir, guard))
-    finally:
+    if options.workdir is None or options.owner_fd is not None:
+        guard.add_path(workdir.path)
+    setup = Setup(options, server, listen, resources, commands, logdir, workdir.path, guard)
+    code, clean = asyncio.run(_run(setup))
+    if clean:
         workdir.remove()
         guard.close()
+    else:  # something could not be stopped: the guard does it when this process is gone
+        guard.add_path(workdir.path)
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is made of.
+
+    Attributes:
+        options: as given.
+        server: where to register.
+        listen: the data port, None: where the connection to the server comes from.
+        resources: as announced.
+        commands: of configured executor types.
+        logdir, workdir: its directories.
+        guard: is told of all executors.
+    """
+
+    options: WorkerOptions
+    server: Address
+    listen: Address | None
+    resources: dict[str, Any]
+    commands: dict[str, list[str]]
+    logdir: Path
+    workdir: Path
+    guard: Guard
 
 
 def _prepare_process(options: WorkerOptions) -> None:
@@ -83,58 +119,50 @@ def _prepare_process(options: WorkerOptions) -> None:
             signal.signal(number, signal.SIG_DFL)
     if options.owner_fd is not None:
         watch_owner(options.owner_fd)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_descriptor_limit()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
-async def _run(
-    options: WorkerOptions, resources: dict[str, Any], logdir: Path, workdir: WorkDirectory, guard: Guard
-) -> int:
+async def _run(setup: Setup) -> tuple[int, bool]:
+    """The exit code, and whether everything was stopped in order."""
     try:
-        store = Store(str(workdir.data), memory_budget=options.memory_budget)
+        store = Store(str(setup.workdir / DATA), memory_budget=setup.options.memory_budget)
     except OSError as error:
         log.error("The worker cannot start: no place for values: %s", error)
-        return EXIT_ERROR
+        return EXIT_ERROR, True
     if store.shared_directory is not None:
-        guard.add_path(store.shared_directory)
-    worker = Worker(options, resources, store, logdir=logdir, workdir=workdir, guard=guard)
+        setup.guard.add_path(store.shared_directory)
+    worker = Worker(setup, store)
     try:
-        return await worker.run()
+        code = await worker.run()
     except RainException as error:
         log.error("The worker ends: %s", error)
-        return EXIT_ERROR
+        code = EXIT_ERROR
+    try:
+        return code, await worker.close()
     finally:
-        await worker.close()
         store.close()
 
 
+class CheckedCore(WorkerCore):
+    """A core that checks its invariants after each step (RAIN_DEBUG_MODE=1)."""
+
+    def handle(self, events: Iterable[WorkerEvent], now: float) -> list[WorkerAction]:
+        """Take events, return what to do; an AssertionError tells of an error of Rain."""
+        actions = super().handle(events, now)
+        self.sanity_check()
+        return actions
+
+
 class Worker:
-    """A worker in a running event loop; it supervises the shell.
+    """A worker in a running event loop; it supervises the shell."""
 
-    Args:
-        options: as given.
-        resources: as announced.
-        store: for values.
-        logdir, workdir: its directories.
-        guard: is told of all executors.
-    """
-
-    def __init__(
-        self,
-        options: WorkerOptions,
-        resources: dict[str, Any],
-        store: Store,
-        *,
-        logdir: Path,
-        workdir: WorkDirectory,
-        guard: Guard,
-    ) -> None:
-        self._options = options
-        self._resources = resources
-        self._server = Address.parse(options.server)
+    def __init__(self, setup: Setup, store: Store) -> None:
+        self._options = options = setup.options
+        self._resources = setup.resources
+        self._server = setup.server
+        self._data_address = setup.listen
         self._loop = loop = asyncio.get_running_loop()
         start = time.time() - loop.time()
         self._exit: asyncio.Future[int] = loop.create_future()
@@ -142,8 +170,9 @@ class Worker:
         self._welcome: asyncio.Future[WorkerWelcome] = loop.create_future()
         self._channel: Channel | None = None
         self._data_server: DataServer | None = None
-        core = WorkerCore(
-            resources=resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
+        core_class = CheckedCore if os.environ.get("RAIN_DEBUG_MODE") == "1" else WorkerCore
+        core = core_class(
+            resources=setup.resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
         )
 
         def clock() -> float:
@@ -156,12 +185,13 @@ class Worker:
         self._transfers = Transfers(loop=loop, store=store, secret=options.secret, report=report)
         self._executors = ExecutorPool(
             loop=loop,
-            workdir=workdir.path,
-            logdir=logdir,
+            workdir=setup.workdir,
+            logdir=setup.logdir,
             store=store,
             report=report,
             register_timeout=options.executor_timeout,
-            guard=guard,
+            guard=setup.guard,
+            commands=setup.commands,
         )
         self._store = store
         self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins))
@@ -177,7 +207,7 @@ class Worker:
             try:
                 write_ready_file(self._options.ready_file)
             except OSError as error:
-                raise WorkerSetupError(f"cannot write the ready file: {error}") from error
+                raise SetupError(f"cannot write the ready file: {error}") from error
         while True:
             await asyncio.wait((self._exit, self._lost), return_when=asyncio.FIRST_COMPLETED)
             if self._exit.done():
@@ -187,19 +217,23 @@ class Worker:
                 log.error("Gave up on the server %s after %g s", self._server, self._options.reconnect_timeout)
                 return EXIT_SERVER_LOST
 
-    async def close(self) -> None:
-        """Stop everything."""
+    async def close(self) -> bool:
+        """Stop everything; False if that took too long."""
         self._shell.close()
         self._builtins.close()
         self._transfers.close()
         if self._data_server is not None:
             self._data_server.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._executors.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._channel is not None:
             self._channel.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._executors.close()
+        except TimeoutError:
+            log.error("Executors could not be stopped within %g s", _CLOSE_TIMEOUT)
+            return False
+        return True
 
     # --- told by the shell ----------------------------------------------------------------------
 
@@ -254,17 +288,18 @@ class Worker:
 
     def _listen(self, local: str) -> DataServer:
         """Open the data port, by default on the address under which the server sees this machine."""
-        listen = self._options.listen
-        address = Address(Address.parse(local).host, 0) if listen is None else Address.parse(listen, default_port=0)
+        address = self._data_address or Address(Address.parse(local).host, 0)
         secret = self._options.secret
         source = StoreSource(self._store, self._loop, self._shell.report)
         return DataServer(address, secret, source, insecure=secret.token is None)
 
     async def _register_again(self) -> bool:
-        """Try for the reconnect timeout to become a new incarnation; False if it was in vain."""
+        """Try for the reconnect timeout to become a new incarnation; False if it was in vain.
+
+        Also True when the worker is to end for another reason."""
         deadline = self._loop.time() + self._options.reconnect_timeout
         pause = _FIRST_PAUSE
-        while (left := deadline - self._loop.time()) > 0:
+        while (left := deadline - self._loop.time()) > 0 and not self._exit.done():
             try:
                 await self._register(min(CONNECT_TIMEOUT, left))
                 return True
@@ -273,4 +308,4 @@ class Worker:
             left = deadline - self._loop.time()
             await asyncio.sleep(min(pause * random.uniform(0.5, 1.5), max(left, 0)))
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return False
+        return self._exit.done()

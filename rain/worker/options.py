@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rain.common.errors import RainException
 from rain.net.secret import Secret
 
 _NO_SECRET = Secret(None, "no secret was given")
-
-
-class WorkerSetupError(RainException):
-    """The worker cannot start as asked; the text says what to change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rain.protocol.messages import Heartbeat, WorkerWelcome
+from rain.protocol.messages import AssignTasks, EndSession, Heartbeat, WorkerWelcome
 from rain.worker.core.actions import (
     CallExecutor,
     DeleteValues,
@@ -102,6 +102,9 @@ class ExecutorsLike(Protocol):
     def kill(self, executor: int) -> None:
         """Kill its process group."""
 
+    def end_session(self, session: int) -> None:
+        """Let all forget what they know of a session."""
+
 
 class TransfersLike(Protocol):
     """What it needs of the transfers."""
@@ -175,6 +178,7 @@ class WorkerShell:
         self._silent_ticks = 0
         self._live: dict[int, deque[list[Run]]] = {}  # executors the core counts on, and their last batches
         self._builtin_runs: dict[TaskKey, Run] = {}
+        self._sessions: set[int] = set()  # those of which executors may know something
         self._recent: deque[WorkerEvent] = deque(maxlen=_EVENTS_IN_STORY)
 
     def equip(self, parts: Parts) -> None:
@@ -265,6 +269,11 @@ class WorkerShell:
             return
         if not self._obey(actions, events):
             return
+        try:
+            self._forget_sessions(events)
+        except Exception:
+            self._crash("The worker failed to end sessions", events)
+            return
         if self._lost_reason is not None:
             reason, self._lost_reason = self._lost_reason, None
             self._supervisor.server_lost(reason)
@@ -280,6 +289,21 @@ class WorkerShell:
             if self._ended:
                 return False
         return True
+
+    def _forget_sessions(self, events: list[WorkerEvent]) -> None:
+        """Executors outlive sessions; and the next server may use the same numbers again."""
+        for event in events:
+            if isinstance(event, ServerSaid):
+                message = event.message
+                if isinstance(message, AssignTasks):
+                    self._sessions.add(message.session)
+                elif isinstance(message, EndSession) and message.session in self._sessions:
+                    self._sessions.remove(message.session)
+                    self._parts.executors.end_session(message.session)
+            elif isinstance(event, ServerLost):
+                for session in sorted(self._sessions):
+                    self._parts.executors.end_session(session)
+                self._sessions.clear()
 
     def _note_ends(self, events: list[WorkerEvent]) -> None:
         for event in events:

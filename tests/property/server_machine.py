@@ -178,7 +178,7 @@ class ServerWorld:
 
     def gather(self, worker: FakeWorker, key: Key) -> bool:
         """Transfer the inputs of a run to the worker; False if one cannot be had now."""
-        number, task = key
+        number = key[0]
         stored = []
         for obj in worker.assigned[key].inputs:
             if (number, obj) in worker.copies:

@@ -1,6 +1,7 @@
 """FrameReader: any cutting of a stream gives the same frames; sizes are checked before anything is buffered."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ frames = st.lists(words, min_size=1, max_size=5).flatmap(
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 @given(st.lists(frames, max_size=6), st.lists(st.integers(0, 5000), max_size=10))

@@ -190,5 +190,5 @@ async def test_a_silent_holder_does_not_hold_up_the_others(bench: Bench, monkeyp
         bench.fetch(5, address)
         event = await bench.end()
         assert isinstance(event, ObjectUnreachable)
-    assert "a moment ago" in event.reason
+        assert "a moment ago" in event.reason
     assert asked == 1

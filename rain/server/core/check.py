@@ -37,6 +37,7 @@ def sanity_check(state: ServerState) -> None:
 def _check_tasks(state: ServerState, session: Session, queued: set[tuple[int, int]]) -> None:
     graph, number = session.graph, session.number
     unfinished = ready = 0
+    consumers = {obj: set(graph.consumers_of(obj)) for obj in graph.objects()}
     for task in graph.tasks():
         name = f"task {number}/{task}"
         status = graph.state[task]
@@ -47,7 +48,7 @@ def _check_tasks(state: ServerState, session: Session, queued: set[tuple[int, in
             assert graph.missing[task] == missing, f"{name}: missing {graph.missing[task]}, really {missing}"
             for obj in inputs:
                 assert graph.state[obj] != REMOVED, f"{name}: input {obj} was removed"
-                assert task in graph.consumers_of(obj), f"{name}: unknown to its input {obj}"
+                assert task in consumers[obj], f"{name}: unknown to its input {obj}"
         if status == NOT_ASSIGNED:
             assert graph.missing[task], f"{name}: has all inputs but is not ready"
         if status == READY:

@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
 from rain.common.failure import Failure
-from rain.worker.core.actions import FetchObject
+from rain.worker.core.actions import FetchObject, StopFetch
 from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, DataObject, Session, Task, Template
 from rain.worker.core.templates import is_directory, read_template
 
@@ -46,6 +46,7 @@ class Assigner:
         new_templates = self._check(session, message)
         self._objects.sessions[session.id] = session
         session.templates.update(new_templates)
+        self._drop_superseded(session, message, now)
         fetches = self._take_inputs(session, message)
         self._take_tasks(session, message, now)
         session.solo.update(number for number in message.solo if number in session.tasks)
@@ -55,6 +56,7 @@ class Assigner:
                 if obj.users:
                     self._outbox.fetch(action)
                 else:
+                    obj.state = GONE
                     del session.objects[obj.key[1]]
 
     # --- templates ---
@@ -89,6 +91,14 @@ class Assigner:
             raise
         return found
 
+    def _drop_superseded(self, session: Session, message: AssignTasks, now: float) -> None:
+        """Before anything else, so that objects only they needed can come anew."""
+        tasks = session.tasks
+        if not tasks.keys().isdisjoint(message.tasks):
+            assigned = dict(zip(message.tasks, message.runs, strict=True))
+            old = [tasks[number] for number in assigned if number in tasks and tasks[number].key[2] != assigned[number]]
+            self._lifecycle.drop(old, now)
+
     # --- inputs that come with the message ---
 
     def _take_inputs(self, session: Session, message: AssignTasks) -> list[tuple[DataObject, FetchObject]]:
@@ -119,7 +129,9 @@ class Assigner:
                 self._objects.needed(obj)
                 if value is None:
                     self._outbox.stored(obj.key)
-            elif value is not None and obj.state == EXPECTED:
+            elif value is not None:
+                if obj.state == FETCHING:
+                    self._outbox.act(StopFetch(obj.key))
                 obj.spec, obj.info, obj.size = spec, info, size
                 self._to_present_inline(obj, value)
         return fetches
@@ -154,11 +166,7 @@ class Assigner:
             input_start, input_end = input_end, input_end + input_count
             output_start, output_end = output_end, output_end + output_count
             if number in tasks:
-                if tasks[number].key[2] == run:
-                    continue
-                self._dispatcher.to_ready(ready)
-                ready, single_id = [], -1
-                self._lifecycle.drop([tasks[number]], now)
+                continue
             template = templates[template_number]
             arrival += 1
             task = tasks[number] = Task((session_id, number, run), template, args, template.first_order + arrival)
@@ -229,8 +237,6 @@ class Assigner:
         """Tasks with inputs which came later in the message, or which this worker does not have: these go back."""
         ready, impossible = [], []
         for task, numbers in later:
-            if task.state == GONE:
-                continue
             if self._link_inputs(session, task, numbers):
                 if not task.missing:
                     ready.append(task)

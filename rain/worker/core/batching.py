@@ -29,12 +29,23 @@ def is_solo(task: Task) -> bool:
     return bool(solo) and task.key[1] in solo
 
 
-def choose_batch(queue: ReadyQueue, slots: int, *, bound: Task | None = None) -> tuple[list[Task], float]:
+def fair_share(queue: ReadyQueue, slots: int, executor: Executor) -> int:
+    """How many more tasks of a queue an executor may get, so that all that could run them get the same.
+
+    Args:
+        queue: what is ready, and in flight, of it is shared.
+        slots: executors that run its tasks or could start now, at least 1.
+        executor: the one to get some.
+    """
+    return -(-(queue.count + queue.in_flight) // slots) - len(executor.line)
+
+
+def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) -> tuple[list[Task], float]:
     """Take the next batch out of a queue.
 
     Args:
         queue: with ready tasks, or with none if a task is bound.
-        slots: executors that could share its tasks now, at least 1.
+        share: most tasks to take, at least 1.
         bound: a task already taken out, which comes first.
 
     Returns:
@@ -46,7 +57,7 @@ def choose_batch(queue: ReadyQueue, slots: int, *, bound: Task | None = None) ->
     average = first.template.average
     if not queue.batched or average < 0.0 or average > BUDGET or is_solo(first):
         return batch, UNKNOWN
-    limit = min(MAX_BATCH, -(-(queue.count + 1) // slots))
+    limit = min(MAX_BATCH, share)
     expected = average
     while len(batch) < limit:
         task = queue.first()

@@ -40,6 +40,17 @@ def _check_session(session: Session, objects: ObjectTable, dispatcher: Dispatche
         assert obj.key == (session.id, number)
         assert obj.users == users[obj], f"{obj.key}: {obj.users} users noted, {users[obj]} there"
         _check_object(obj, session, objects)
+    _check_consumers(session)
+
+
+def _check_consumers(session: Session) -> None:
+    """Waiting tasks stand at each missing input, once per occurrence."""
+    waiting = [task for task in session.tasks.values() if task.state == WAITING]
+    wanted = Counter((task, obj) for task in waiting for obj in task.inputs if obj.state != PRESENT)
+    noted = Counter(
+        (task, obj) for obj in session.objects.values() for task in obj.consumers or () if task.state == WAITING
+    )
+    assert wanted == noted
 
 
 def _check_object(obj: DataObject, session: Session, objects: ObjectTable) -> None:
@@ -56,8 +67,6 @@ def _check_object(obj: DataObject, session: Session, objects: ObjectTable) -> No
         assert (obj in objects.delete_list) == (obj.unneeded and not obj.users)
     else:
         assert not obj.cached_by
-        waiting = Counter(task for task in obj.consumers or () if task.state == WAITING)
-        assert all(task.inputs.count(obj) == count for task, count in waiting.items())
     for executor in obj.cached_by or ():
         assert obj.key in executor.cached
 
@@ -69,7 +78,6 @@ def _missing(task: Task) -> int:
 def _check_waiting(task: Task, dispatcher: Dispatcher) -> None:
     assert task.missing == _missing(task) > 0
     assert task.executor is None
-    assert all(obj.consumers is not None and task in obj.consumers for obj in task.inputs if obj.state != PRESENT)
 
 
 def _check_ready(task: Task, dispatcher: Dispatcher) -> None:
@@ -128,6 +136,7 @@ def _check_queues(objects: ObjectTable, dispatcher: Dispatcher) -> None:
         assert len(members) == queue.count
         assert all(task.template.queue is queue for task in members)
         assert queue.templates == templates[queue]
+        assert queue.in_flight == sum(len(executor.line) for executor in queue.busy)
         queued += members
     assert len(queued) == len(ready)
     assert set(queued) == ready

@@ -37,7 +37,7 @@ from rain.worker.core.events import (
 )
 from rain.worker.core.executors import ExecutorTable
 from rain.worker.core.lifecycle import Lifecycle
-from rain.worker.core.model import EXPECTED, FETCHING, READY, STARTING, WAITING
+from rain.worker.core.model import EXPECTED, FETCHING, PRESENT, READY, STARTING, WAITING
 from rain.worker.core.objects import ObjectTable
 from rain.worker.core.outbox import Outbox
 from rain.worker.core.resources import ResourcePool
@@ -207,7 +207,9 @@ class WorkerCore:
 
     def _on_object_arrived(self, event: ObjectArrived, now: float) -> None:
         obj = self._objects.find(event.object)
-        if obj is not None and obj.state == FETCHING:
+        if obj is None:  # it crossed our StopFetch
+            self._outbox.delete(event.object)
+        elif obj.state != PRESENT:
             self._lifecycle.object_arrived(obj, event.size)
 
     def _on_object_unreachable(self, event: ObjectUnreachable, now: float) -> None:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rain.worker.core.actions import CallExecutor, RunBuiltin, StopBuiltin
-from rain.worker.core.batching import choose_batch, make_runs, may_follow
+from rain.worker.core.batching import choose_batch, fair_share, make_runs, may_follow
 from rain.worker.core.executors import BUSY, COMING, IDLE
 from rain.worker.core.model import GONE, IN_BATCH, READY, RUNNING, STARTING, WAITING
 from rain.worker.core.queues import ReadyQueues
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Dispatcher:
     """Transitions of tasks from `ready` on, and back to it."""
 
-    __slots__ = ("_grown", "_outbox", "_started_builtins", "_touched", "builtins", "executors", "pool", "queues")
+    __slots__ = ("_grown", "_outbox", "_started_builtins", "_touched", "builtins", "executors", "pool", "queues",
+                 "stopped_builtins")  # fmt: skip
 
     def __init__(self, outbox: Outbox, pool: ResourcePool, executors: ExecutorTable) -> None:
         self._outbox = outbox
@@ -33,6 +34,8 @@ class Dispatcher:
         #: built-in tasks that run, with their gpu indices
         self.builtins: dict[TaskKey, tuple[Task, tuple[int, ...]]] = {}
         self._started_builtins: list[TaskKey] = []
+        #: built-in tasks stopped in this turn; their results may be among its events
+        self.stopped_builtins: dict[TaskKey, Task] = {}
         #: executors whose line changed in this turn
         self._touched: dict[Executor, None] = {}
         #: queues which got tasks in this turn
@@ -69,6 +72,8 @@ class Dispatcher:
             task.state = IN_BATCH
             task.executor = executor
         executor.line.extend(batch)
+        if executor.queue is not None:
+            executor.queue.in_flight += len(batch)
         executor.batches.append(len(batch))
 
     def in_batch_to_running(self, executor: Executor, now: float) -> None:
@@ -98,6 +103,7 @@ class Dispatcher:
             else:
                 self._outbox.act(StopBuiltin(task.key))
                 self.builtin_ended(task)
+                self.stopped_builtins[task.key] = task
 
     # --- executors and their lines ---
 
@@ -110,6 +116,7 @@ class Dispatcher:
         queue = executor.queue
         assert queue is not None
         self.pool.give(queue.request, executor.gpus)
+        queue.in_flight -= len(executor.line)
         del queue.busy[executor]
         executor.queue = None
         executor.gpus = ()
@@ -148,6 +155,8 @@ class Dispatcher:
     def line_changed(self, executor: Executor, ended: int, now: float) -> None:
         """So many runs of the executor ended and were taken out of its line."""
         self._touched[executor] = None
+        if executor.queue is not None:
+            executor.queue.in_flight -= ended
         batches = executor.batches
         while ended > 0 and batches:
             ended -= batches[0]
@@ -218,9 +227,9 @@ class Dispatcher:
         self._announce()
         self._grown = {}
         self._touched = {}
+        self.stopped_builtins = {}
 
     def _start(self, queue: ReadyQueue, now: float) -> None:
-        slots = len(queue.busy) + self.pool.capacity(queue.request)
         gpus = self.pool.take(queue.request)
         if not queue.type:
             self.ready_to_running(queue.pop_first(), gpus)
@@ -229,14 +238,16 @@ class Dispatcher:
         self._occupy(executor, queue, gpus)
         if executor.state == IDLE:
             executor.state = BUSY
-            self._send(executor, queue, now, slots=slots)
+            self._send(executor, queue, now)
         else:
             self.ready_to_starting(queue.pop_first(), executor)
 
-    def _send(
-        self, executor: Executor, queue: ReadyQueue, now: float, *, slots: int = 0, bound: Task | None = None
-    ) -> None:
-        batch, pace = choose_batch(queue, slots or self._slots(queue), bound=bound)
+    def _send(self, executor: Executor, queue: ReadyQueue, now: float, *, bound: Task | None = None) -> None:
+        slots = len(queue.busy) + self.pool.capacity(queue.request)
+        share = fair_share(queue, slots, executor)
+        if share < 1 and executor.line:
+            return
+        batch, pace = choose_batch(queue, share, bound=bound)
         first = not executor.line
         if first or pace < 0.0 or executor.pace < 0.0:
             executor.pace = pace
@@ -247,9 +258,6 @@ class Dispatcher:
         if first:
             self.in_batch_to_running(executor, now)
         self._touched[executor] = None
-
-    def _slots(self, queue: ReadyQueue) -> int:
-        return len(queue.busy) + self.pool.capacity(queue.request)
 
     def _feed(self, now: float) -> None:
         hungry = dict(self._touched)

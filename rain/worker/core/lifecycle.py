@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rain.worker.core.dispatch import Dispatcher
     from rain.worker.core.events import TaskKey
     from rain.worker.core.executors import Executor
-    from rain.worker.core.model import DataObject, Session, Task, Template
+    from rain.worker.core.model import DataObject, Session, Task
     from rain.worker.core.objects import ObjectTable
     from rain.worker.core.outbox import Outbox
 
@@ -96,6 +96,9 @@ class Lifecycle:
         for result in results:
             running = self._dispatcher.builtins.get(result.key)
             if running is None:
+                stopped = self._dispatcher.stopped_builtins.get(result.key)
+                if stopped is not None:
+                    self._discard_values(stopped)
                 continue
             task = running[0]
             self._dispatcher.builtin_ended(task)

@@ -47,10 +47,6 @@ class ObjectTable:
         obj.consumers = None
         return consumers
 
-    def expected_to_fetching(self, obj: DataObject) -> None:
-        """A transfer of it starts."""
-        obj.state = FETCHING
-
     def fetching_to_expected(self, obj: DataObject) -> None:
         """The transfer failed, but a task here will produce it."""
         obj.state = EXPECTED

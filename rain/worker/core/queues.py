@@ -27,7 +27,7 @@ class ReadyQueue:
     state `ready` otherwise than by `pop` stay as stale entries until they surface or outnumber the rest.
     """
 
-    __slots__ = ("batched", "busy", "count", "env", "fifo", "late", "request", "templates", "type")
+    __slots__ = ("batched", "busy", "count", "env", "fifo", "in_flight", "late", "request", "templates", "type")
 
     def __init__(self, type: str, env: Env, request: Request) -> None:
         #: executor type, `""` for built-in tasks
@@ -40,6 +40,8 @@ class ReadyQueue:
         self.late: list[tuple[int, int, Task]] = []
         #: ready tasks, stale entries not counted
         self.count = 0
+        #: runs of its tasks sent to executors and not ended
+        self.in_flight = 0
         #: executors that start for a task of this queue, or run some
         self.busy: dict[Executor, None] = {}
         #: templates that use it

@@ -1,0 +1,208 @@
+"""What is said between worker and Python executors: composing calls, reading results.
+
+The protocol is described in docs/design/executor-protocol.md. A codec object belongs to one connection and is chosen
+when the executor registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import msgpack
+
+from rain.common.comm import FrameError, pack_frame
+from rain.worker.core.events import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from rain.worker.core.actions import Run, RunInput
+
+PYTHON_PROTOCOL = "rain-py-1"
+"""The private batched protocol of Python executors."""
+
+_FRAME_TARGET = 8 << 20
+_KNOWN_SESSIONS = 16
+_ROW_OVERHEAD = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What an executor says first."""
+
+    protocol: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One frame of results.
+
+    Attributes:
+        rows: `[task, run, start, duration, task info, outputs]` or `[task, run, start, duration, failure map]`; an
+            output is `[bytes, path or id of an equal input, object info, size]`.
+        cached: objects which the executor now holds decoded.
+    """
+
+    rows: list[list[Any]]
+    cached: list[ObjectKey]
+
+
+class Codec(Protocol):
+    """How one connection encodes and decodes."""
+
+    def welcome(self, values: str | None, inline_limit: int) -> list[bytes]:
+        """Frames that answer the registration."""
+
+    def calls(self, runs: list[Run]) -> list[bytes]:
+        """Frames that carry a batch."""
+
+    def drop_cached(self, objects: Iterable[ObjectKey]) -> list[bytes]:
+        """Frames that make the executor forget objects."""
+
+    def end_session(self, session: int) -> list[bytes]:
+        """Frames that make the executor forget a session."""
+
+    def results(self, payload: bytes) -> Results:
+        """Read a frame.
+
+        Raises:
+            FrameError: it is malformed; the text names the defect.
+        """
+
+
+class ValueSource(Protocol):
+    """Where values of inputs come from."""
+
+    def get(self, key: ObjectKey) -> bytes | Path | None:
+        """The value, or the path of its file, None if it is not here."""
+
+
+def read_registration(payload: bytes) -> Registration:
+    """Read the first frame of an executor.
+
+    Raises:
+        FrameError: it is no registration in MessagePack.
+    """
+    if payload[:1] not in (b"\x92", b"\xdc", b"\xdd"):
+        raise FrameError("the first frame is no MessagePack array of two elements")
+    message = _unpack(payload)
+    if len(message) != 2 or message[0] != "register" or not isinstance(message[1], dict):
+        raise FrameError("the first message is not 'register'")
+    data = message[1]
+    return Registration(str(data.get("protocol")), str(data.get("executor_type")))
+
+
+class PythonCodec:
+    """The protocol `rain-py-1`.
+
+    Args:
+        store: gives values of inputs.
+        missing: told of an input that is not in the store.
+    """
+
+    def __init__(self, store: ValueSource, missing: Callable[[ObjectKey], None]) -> None:
+        self._store = store
+        self._missing = missing
+        self._templates: dict[int, set[int]] = {}  # numbers sent, by session, the longest unused session first
+
+    def welcome(self, values: str | None, inline_limit: int) -> list[bytes]:
+        """Tell where large results go and what is large."""
+        return [_frame(["welcome", {"values": values, "inline_limit": inline_limit}])]
+
+    def drop_cached(self, objects: Iterable[ObjectKey]) -> list[bytes]:
+        """Tell it to forget functions."""
+        return [_frame(["drop_cached", list(objects)])]
+
+    def end_session(self, session: int) -> list[bytes]:
+        """Tell it to forget templates and functions, if it knows any."""
+        return [_frame(["end_session", session])] if self._templates.pop(session, None) is not None else []
+
+    def calls(self, runs: list[Run]) -> list[bytes]:
+        """Compose a batch: one frame, more where sessions or large values demand it."""
+        frames: list[bytes] = []
+        start = 0
+        for index in range(1, len(runs)):
+            if runs[index].key[0] != runs[start].key[0]:
+                self._session_calls(runs[start:index], frames)
+                start = index
+        self._session_calls(runs[start:], frames)
+        return frames
+
+    def _session_calls(self, runs: list[Run], frames: list[bytes]) -> None:
+        session = runs[0].key[0]
+        known = self._known_templates(session, frames)
+        templates: list[tuple[int, dict[str, Any]]] = []
+        objects: dict[int, tuple[Any, ...]] = {}
+        calls: list[tuple[Any, ...]] = []
+        size = 0
+        last: tuple[RunInput, ...] | None = None
+        ids: list[int] = []
+        for run in runs:
+            if size > _FRAME_TARGET:
+                frames.append(_frame(["calls", session, templates, list(objects.values()), calls]))
+                templates, objects, calls, size, last = [], {}, [], 0, None
+            if run.template not in known:
+                known.add(run.template)
+                templates.append((run.template, run.template_data))
+            if run.inputs is not last:
+                last = run.inputs
+                ids = [item.object[1] for item in last]
+                for item in last:
+                    if not item.cached and item.object[1] not in objects:
+                        size += self._add_object(item, objects)
+            args = run.args
+            size += _ROW_OVERHEAD + (len(args) if args else 0)
+            calls.append((run.key[1], run.key[2], run.template, args, ids, run.outputs))
+        frames.append(_frame(["calls", session, templates, list(objects.values()), calls]))
+
+    def _known_templates(self, session: int, frames: list[bytes]) -> set[int]:
+        known = self._templates.pop(session, None)
+        if known is None:
+            known = set()
+            while len(self._templates) >= _KNOWN_SESSIONS:
+                frames += self.end_session(next(iter(self._templates)))
+        self._templates[session] = known
+        return known
+
+    def _add_object(self, item: RunInput, objects: dict[int, tuple[Any, ...]]) -> int:
+        """Add an input with its value; returns the bytes it takes."""
+        value = self._store.get(item.object)
+        if value is None:
+            self._missing(item.object)
+            return 0
+        number = item.object[1]
+        if isinstance(value, bytes):
+            objects[number] = (number, item.spec, item.info, value)
+            return len(value)
+        objects[number] = (number, item.spec, item.info, str(value))
+        return _ROW_OVERHEAD
+
+    def results(self, payload: bytes) -> Results:
+        """Read a frame of results."""
+        message = _unpack(payload)
+        if message[0] != "results":
+            raise FrameError(f"unknown message {message[0]!r}")
+        if len(message) != 3 or not isinstance(message[1], list) or not isinstance(message[2], list):
+            raise FrameError("the message 'results' does not have its two lists")
+        try:
+            cached = [(session, number) for session, number in message[2]]
+        except (TypeError, ValueError):
+            raise FrameError("a cached object is not a pair of numbers") from None
+        return Results(message[1], cached)
+
+
+def _unpack(payload: bytes) -> list[Any]:
+    try:
+        message = msgpack.unpackb(payload, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise FrameError(f"not MessagePack: {error!r}") from None
+    if not isinstance(message, list) or not message:
+        raise FrameError("not a list that begins with the name of a message")
+    return message
+
+
+def _frame(message: list[Any]) -> bytes:
+    return pack_frame(cast("bytes", msgpack.packb(message)))

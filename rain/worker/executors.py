@@ -1,0 +1,435 @@
+"""`ExecutorPool`: the executor processes of a worker, and the conversation with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rain.common import fs
+from rain.common.comm import FrameError, FrameReader
+from rain.common.failure import Failure
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    RunFailed,
+    RunResult,
+    RunsEnded,
+    StoreFailed,
+)
+from rain.worker.executor_frames import PYTHON_PROTOCOL, PythonCodec, read_registration
+from rain.worker.executor_process import ExecutorProcess, describe_status, python_command
+from rain.worker.store import INLINE_LIMIT, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rain.process import Guard
+    from rain.worker.core.actions import Run
+    from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
+    from rain.worker.executor_frames import Codec
+    from rain.worker.store import Store
+
+log = logging.getLogger(__name__)
+
+START_TAIL = 600
+"""Bytes of each log quoted when an executor did not come up."""
+CRASH_TAIL = 4096
+"""Bytes of each log quoted when it died during a task."""
+
+_READ_SIZE = 1 << 18
+_CLOSE_TIMEOUT = 5.0
+
+
+class _Executor:
+    """A live executor."""
+
+    __slots__ = ("codec", "connection", "due", "number", "process", "reader", "reported", "timer", "type", "unsent",
+                 "values")  # fmt: skip
+
+    def __init__(self, number: int, type: str, process: ExecutorProcess, values: str | None) -> None:
+        self.number = number
+        self.type = type
+        self.process = process
+        self.values = values  # directory for large results, None = below its work directory
+        self.connection: socket.socket | None = None
+        self.reader = FrameReader()
+        self.codec: Codec | None = None  # None until it registered
+        self.timer: asyncio.TimerHandle | None = None
+        self.due: deque[Run] = deque()  # sent and not reported yet
+        self.reported = 0  # calls reported: the number of the last one
+        self.unsent = bytearray()
+
+
+class ExecutorPool:
+    """Starts executors, sends batches, takes results into the store and reports.
+
+    Args:
+        loop: the worker's loop; everything happens in it.
+        workdir: work directories are made in `executors/work` below it.
+        logdir: logs are written to `executors` below it.
+        store: gives values of inputs and takes results.
+        report: takes events.
+        register_timeout: seconds from start to registration.
+        guard: told of all process groups, None without.
+        commands: command per executor type; `py` has a default.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        workdir: str | os.PathLike[str],
+        logdir: str | os.PathLike[str],
+        store: Store,
+        report: Callable[[WorkerEvent], None],
+        register_timeout: float,
+        guard: Guard | None = None,
+        commands: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._work = Path(workdir).absolute() / "executors" / "work"
+        self._logs = Path(logdir).absolute() / "executors"
+        for directory in (self._work, self._logs):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._store = store
+        self._report = report
+        self._register_timeout = register_timeout
+        self._guard = guard
+        self._commands = {"py": python_command(), **(commands or {})}
+        self._buffer = memoryview(bytearray(_READ_SIZE))
+        self._executors: dict[int, _Executor] = {}
+        self._ending: dict[int, _Executor] = {}  # by pid: killed or told as lost, not reaped yet
+        self._all_ended: asyncio.Event | None = None
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def start(self, executor: int, type: str, env: Iterable[tuple[str, str | None]]) -> None:
+        """Start a process; ExecutorReady or ExecutorLost follows.
+
+        Args:
+            executor: its id.
+            type: `py` or a configured one.
+            env: variables to set, or with None to remove.
+        """
+        command = self._commands.get(type)
+        if command is None:
+            self._report(ExecutorLost(executor, None, Failure("task", f"Executor '{type}' is not registered")))
+            return
+        try:
+            process = ExecutorProcess(executor, command, tuple(env), work=self._work, logs=self._logs)
+        except OSError as error:
+            text = f"Executor '{type}' cannot be started: {error}"
+            self._report(ExecutorLost(executor, None, Failure("task", text)))
+            return
+        if self._guard is not None:
+            self._guard.add_group(process.pid)
+        state = _Executor(executor, type, process, self._make_values_directory(executor))
+        self._executors[executor] = state
+        self._loop.add_reader(process.pidfd, self._process_ended, state)
+        self._loop.add_reader(process.listener, self._accept, state)
+        state.timer = self._loop.call_later(self._register_timeout, self._register_timed_out, state)
+
+    def call(self, executor: int, runs: list[Run]) -> None:
+        """Send a batch to an executor that is ready; the results are reported by RunsEnded."""
+        state = self._executors.get(executor)
+        if state is None or not runs:  # lost meanwhile: that is reported already
+            return
+        assert state.codec is not None
+        state.due.extend(runs)
+        self._send(state, state.codec.calls(runs))
+
+    def drop_cached(self, executor: int, objects: Iterable[ObjectKey]) -> None:
+        """Make the executor forget decoded objects."""
+        state = self._executors.get(executor)
+        if state is not None and state.codec is not None:
+            self._send(state, state.codec.drop_cached(objects))
+
+    def end_session(self, session: int) -> None:
+        """Make all executors forget what they know of a session."""
+        for state in list(self._executors.values()):
+            if state.codec is not None:
+                self._send(state, state.codec.end_session(session))
+
+    def kill(self, executor: int) -> None:
+        """SIGKILL the process group; no event follows."""
+        state = self._executors.get(executor)
+        if state is not None:
+            self._end(state)
+
+    async def close(self) -> None:
+        """Kill all executors and wait until they are gone, a few seconds at most."""
+        for state in list(self._executors.values()):
+            self._end(state)
+        if not self._ending:
+            return
+        self._all_ended = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._all_ended.wait()
+
+    # --- coming up ------------------------------------------------------------------------------
+
+    def _make_values_directory(self, executor: int) -> str | None:
+        parent = self._store.shared_directory
+        if parent is None:
+            return None
+        path = os.path.join(parent, f"executor-{executor}")
+        try:
+            os.mkdir(path, 0o700)
+        except OSError as error:
+            log.warning("Executor %d writes large results to its work directory: %s", executor, error)
+            return None
+        return path
+
+    def _accept(self, state: _Executor) -> None:
+        try:
+            connection, _ = state.process.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self._loop.remove_reader(state.process.listener)
+        state.process.listener.close()
+        connection.setblocking(False)
+        state.connection = connection
+        self._loop.add_reader(connection, self._readable, state)
+
+    def _register_timed_out(self, state: _Executor) -> None:
+        text = f"Executor did not register within {self._register_timeout:g} s"
+        self._lose(state, None, f"{text}\n{state.process.log_tails(START_TAIL)}")
+
+    def _registered(self, state: _Executor, payload: bytes) -> None:
+        registration = read_registration(payload)
+        if registration.protocol != PYTHON_PROTOCOL or registration.type != state.type:
+            raise FrameError(
+                f"it registered with protocol {registration.protocol!r} and type {registration.type!r}, "
+                f"expected were protocol {PYTHON_PROTOCOL!r} and type {state.type!r}"
+            )
+        if state.timer is not None:
+            state.timer.cancel()
+            state.timer = None
+        state.codec = PythonCodec(self._store, self._input_missing)
+        self._send(state, state.codec.welcome(state.values, INLINE_LIMIT))
+        self._report(ExecutorReady(state.number))
+
+    def _input_missing(self, key: ObjectKey) -> None:
+        self._report(StoreFailed(key, "the value is not in the store"))
+
+    # --- conversation ---------------------------------------------------------------------------
+
+    def _send(self, state: _Executor, frames: list[bytes]) -> None:
+        connection = state.connection
+        if connection is None or not frames:
+            return
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if state.unsent:
+            state.unsent += data
+            return
+        sent = self._try_send(connection, data)
+        if sent < len(data):
+            state.unsent += memoryview(data)[sent:]
+            self._loop.add_writer(connection, self._writable, state)
+
+    @staticmethod
+    def _try_send(connection: socket.socket, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # the process is ending, which will be noticed by itself
+            return len(data)
+
+    def _writable(self, state: _Executor) -> None:
+        assert state.connection is not None
+        del state.unsent[: self._try_send(state.connection, state.unsent)]
+        if not state.unsent:
+            self._loop.remove_writer(state.connection)
+
+    def _readable(self, state: _Executor) -> None:
+        if not self._read(state) and state.connection is not None:
+            # It closed the connection, so it is dying or useless; how it ended is told when it did.
+            self._disconnect(state)
+            state.process.kill_group()
+
+    def _read(self, state: _Executor) -> bool:
+        """Read once; False at the end of the stream, or when the executor is given up."""
+        assert state.connection is not None
+        try:
+            count = state.connection.recv_into(self._buffer)
+        except BlockingIOError:
+            return True
+        except OSError:
+            count = 0
+        if not count:
+            return False
+        try:
+            for payload in state.reader.feed(self._buffer[:count]):
+                if state.codec is None:
+                    self._registered(state, payload)
+                else:
+                    results = state.codec.results(payload)
+                    self._take(state, results.rows, results.cached)
+        except FrameError as error:
+            self._malformed(state, str(error))
+            return False
+        return True
+
+    def _malformed(self, state: _Executor, defect: str) -> None:
+        if state.codec is None:
+            self._lose(state, None, f"Registration of the executor refused: {defect}")
+            return
+        running = self._running(state) or (state.due[0].key if state.due else None)
+        self._lose(state, running, f"Malformed message from the executor: {defect}")
+
+    def _take(self, state: _Executor, rows: list[list[Any]], cached: list[ObjectKey]) -> None:
+        """Take a frame of results in, in one pass."""
+        results: list[RunResult | RunFailed] = []
+        due = state.due
+        defect: str | None = None
+        for row in rows:
+            try:
+                if not due:
+                    raise FrameError(f"a result of task {row[0]}, but nothing was called")
+                run = due[0]
+                key = run.key
+                if row[0] != key[1] or row[1] != key[2]:
+                    raise FrameError(f"a result of task {row[0]}, run {row[1]}; due was task {key[1]}, run {key[2]}")
+                if len(row) == 5:
+                    results.append(RunFailed(key, Failure.from_map(row[4]), row[2], row[3]))
+                else:
+                    results.append(self._result(state, run, row))
+            except FrameError as error:
+                defect = str(error)
+            except (TypeError, ValueError, LookupError) as error:
+                defect = f"a result of a wrong form: {error!r}"
+            if defect is not None:
+                break
+            due.popleft()
+            state.reported += 1
+        if results or cached:
+            self._report(RunsEnded(state.number, results, cached))
+        if defect is not None:
+            raise FrameError(defect)
+
+    def _result(self, state: _Executor, run: Run, row: list[Any]) -> RunResult | RunFailed:
+        _, _, start, duration, info, outputs = row
+        if len(outputs) != len(run.outputs):
+            raise FrameError(f"{len(outputs)} outputs of task {run.key[1]}, which has {len(run.outputs)}")
+        session = run.key[0]
+        store = self._store
+        taken: list[tuple[int, bytes | None, bytes | None]] = []
+        try:
+            for (value, object_info, size), number in zip(outputs, run.outputs, strict=True):
+                if type(value) is bytes:
+                    store.put((session, number), value)
+                    taken.append((size, object_info, value))
+                else:
+                    self._store_other(state, run, value, (session, number))
+                    stored = store.get((session, number))
+                    taken.append((size, object_info, stored if isinstance(stored, bytes) else None))
+        except StoreError as error:
+            store.delete([(session, number) for number in run.outputs])
+            failure = Failure("task", str(error), session=session, task=run.key[1], attempts=run.key[2])
+            return RunFailed(run.key, failure, start, duration)
+        return RunResult(run.key, start, duration, info, taken)
+
+    def _store_other(self, state: _Executor, run: Run, value: Any, target: ObjectKey) -> None:
+        if isinstance(value, int):
+            source = (run.key[0], value)
+            if all(item.object != source for item in run.inputs):
+                raise FrameError(f"a result equal to object {value}, which is no input of task {run.key[1]}")
+            self._store.share(source, target)
+        elif isinstance(value, str):
+            self._store.put_file(target, self._checked_path(state, value))
+        else:
+            raise FrameError(f"a value of type {type(value).__name__!r}")
+
+    @staticmethod
+    def _checked_path(state: _Executor, path: str) -> str:
+        parent = os.path.realpath(os.path.dirname(path))
+        for allowed in (str(state.process.directory), state.values):
+            if allowed is not None:
+                base = os.path.realpath(allowed)
+                if parent == base or parent.startswith(base + os.sep):
+                    return path
+        raise FrameError(f"the path {path!r} is outside of the executor's directories")
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _running(self, state: _Executor) -> TaskKey | None:
+        """The run which the executor began and did not report."""
+        index = state.process.progress() - state.reported - 1
+        return state.due[index].key if 0 <= index < len(state.due) else None
+
+    def _process_ended(self, state: _Executor) -> None:
+        """The process is dead: take what it still said, then tell."""
+        self._loop.remove_reader(state.process.pidfd)
+        if state.process.pid not in self._ending:
+            while state.connection is not None and self._has_more(state):
+                if not self._read(state):
+                    break
+        lost = state.process.pid not in self._ending
+        status = describe_status(state.process.reap())
+        if lost:
+            self._tell_crash(state, status)
+        self._clean(state)
+
+    @staticmethod
+    def _has_more(state: _Executor) -> bool:
+        assert state.connection is not None
+        try:
+            return bool(state.connection.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def _tell_crash(self, state: _Executor, status: str) -> None:
+        running = self._running(state)
+        if state.codec is None:
+            text = f"Executor unexpectedly terminated with {status}\n{state.process.log_tails(START_TAIL)}"
+        else:
+            tails = state.process.log_tails(CRASH_TAIL)
+            text = f"Lost connection to executor\nExecutor terminated with {status}\n{tails}"
+        self._lose(state, running, text)
+
+    def _lose(self, state: _Executor, running: TaskKey | None, text: str) -> None:
+        """Give an executor up: tell, kill."""
+        session, task, run = running if running is not None else (0, 0, 0)
+        failure = Failure("task", text, session=session, task=task, attempts=run)
+        self._report(ExecutorLost(state.number, running, failure))
+        self._end(state)
+
+    def _end(self, state: _Executor) -> None:
+        """Kill it; the rest happens when it has ended."""
+        self._executors.pop(state.number, None)
+        self._ending[state.process.pid] = state
+        if state.timer is not None:
+            state.timer.cancel()
+            state.timer = None
+        if state.process.listener.fileno() >= 0:
+            self._loop.remove_reader(state.process.listener)
+        self._disconnect(state)
+        state.process.kill_group()
+
+    def _disconnect(self, state: _Executor) -> None:
+        connection, state.connection = state.connection, None
+        if connection is not None:
+            self._loop.remove_reader(connection)
+            self._loop.remove_writer(connection)
+            connection.close()
+
+    def _clean(self, state: _Executor) -> None:
+        del self._ending[state.process.pid]
+        if self._guard is not None:
+            self._guard.remove_group(state.process.pid)
+        try:
+            state.process.clean()
+            if state.values is not None:
+                fs.remove_tree(state.values)
+        except OSError as error:
+            log.warning("Files of executor %d are left: %s", state.number, error)
+        if not self._ending and self._all_ended is not None:
+            self._all_ended.set()

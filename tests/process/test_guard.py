@@ -1,0 +1,148 @@
+"""The guard, with real owners that end in various ways."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rain
+from rain.process import Guard
+from rain.process.guard_main import read_orders, unescape
+
+ROOT = Path(rain.__file__).parents[1]
+TIMEOUT = 20.0
+
+OWNER = """
+import os, signal, subprocess, sys
+from rain.process import Guard
+guard = Guard()
+child = subprocess.Popen(["sh", "-c", "sleep 100 & sleep 100"], start_new_session=True)
+guard.add_group(child.pid)
+spared = subprocess.Popen(["sleep", "100"], start_new_session=True)
+guard.add_group(spared.pid)
+guard.remove_group(spared.pid)
+for path in sys.argv[1:]:
+    guard.add_path(path)
+guard.add_path(sys.argv[1] + "-kept")
+guard.remove_path(sys.argv[1] + "-kept")
+print(guard.pid, child.pid, spared.pid, flush=True)
+if sys.stdin.readline() == "close\\n":
+    guard.close()
+    guard.close()
+    guard.add_group(1)
+"""
+
+
+def until(condition):
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    # Zombies count for killpg; what matters is whether anything runs.
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, owner = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(owner) == group and state not in "ZX":
+                return True
+    return False
+
+
+class Owner:
+    def __init__(self, *paths):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, *map(str, paths)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        self.guard, self.child, self.spared = map(int, self.process.stdout.readline().split())
+
+    def end(self):
+        for group in (self.child, self.spared):
+            if group_lives(group):
+                os.killpg(group, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        until(lambda: not group_lives(self.guard))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    tree = tmp_path / "with\nnewline and \\ backslash"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").touch()
+    (tree / "sub").chmod(0o500)
+    Path(f"{tree}-kept").mkdir()
+    return tree
+
+
+@pytest.fixture
+def owner(tree):
+    (tree.parent / "file").touch()
+    owner = Owner(tree, tree.parent / "file", tree.parent / "missing")
+    yield owner
+    owner.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_everything_goes_with_the_owner(owner, tree, number):
+    # The whole group of the owner gets the signal, as by Ctrl-C in a terminal.
+    os.killpg(owner.process.pid, number)
+    until(lambda: not group_lives(owner.child))
+    until(lambda: not tree.exists())
+    until(lambda: not group_lives(owner.guard))
+    assert not (tree.parent / "file").exists()
+    assert Path(f"{tree}-kept").exists()
+    assert group_lives(owner.spared)
+
+
+def test_signals_do_not_end_the_guard(owner, tree):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(owner.guard, number)
+    owner.process.kill()
+    until(lambda: not tree.exists())
+
+
+def test_an_orderly_close_kills_nothing(owner, tree):
+    owner.process.stdin.write("close\n")
+    owner.process.stdin.flush()
+    assert owner.process.wait(TIMEOUT) == 0
+    assert not group_lives(owner.guard)
+    assert group_lives(owner.child)
+    assert tree.exists()
+
+
+def test_a_guard_that_was_killed_does_not_disturb_its_owner():
+    guard = Guard()
+    os.kill(guard.pid, signal.SIGKILL)
+    until(lambda: not group_lives(guard.pid))
+    guard.add_group(1 << 30)
+    guard.close()
+
+
+def test_orders():
+    groups, paths = set(), {}
+    orders = [b"group 5\n", b"group 6\n", b"ungroup 5\n", b"path /a\\nb\\bc\n", b"path /x\n", b"unpath /x\n"]
+    assert not read_orders(orders, groups, paths)
+    assert (groups, list(paths)) == ({6}, ["/a\nb\\c"])
+    assert read_orders([b"done\n", b"group 7\n"], groups, paths)
+    assert groups == {6}
+    assert unescape(b"\\bn") == "\\n"

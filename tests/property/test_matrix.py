@@ -1,0 +1,303 @@
+"""Every event of the server core in every state of tasks, sessions and workers: nothing but answers and refusals."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, get_args
+
+import pytest
+
+from rain.common.failure import Failure
+from rain.protocol import messages as m
+from rain.server.core.actions import Log, Send
+from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
+from rain.testing.graphs import PlannedSubmit, PlannedTask
+from tests.property.server_machine import FakeClient, FakeWorker, ServerWorld, done_message
+
+CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN = 10, 11, 12, 13, 14, 500
+"""FIRST makes MADE from CONSTANT, SECOND makes LAST (kept) from MADE."""
+
+
+class Scene:
+    """A world in a certain state; the next client and worker numbers are known."""
+
+    def __init__(self) -> None:
+        self.world = ServerWorld()
+        self.client: FakeClient = self.world.client_joins()
+        self.session = self.world.open_session(self.client)
+
+    def submit(self) -> None:
+        plan = PlannedSubmit(constants={CONSTANT: b"constant"}, kept={LAST})
+        plan.tasks = [
+            PlannedTask(FIRST, (CONSTANT,), (MADE,), (8,)),
+            PlannedTask(SECOND, (MADE, MADE), (LAST,), (8,), retries=1),
+        ]
+        assert self.world.submit(self.session, plan)
+
+    def worker(self) -> FakeWorker:
+        return next(iter(self.world.workers.values()))
+
+    def start(self, task: int) -> None:
+        self.world.start(self.worker(), [(self.session, task)])
+
+    def finish(self, task: int) -> None:
+        assert self.world.gather(self.worker(), (self.session, task))
+        self.world.finish(self.worker(), self.session, [task], inline=False)
+
+    def say(self, message: Any) -> None:
+        self.world.feed(PeerSaid(self.client.peer, message), compare=False)
+
+
+def empty() -> Scene:
+    return Scene()
+
+
+def no_worker() -> Scene:
+    scene = Scene()
+    scene.submit()
+    return scene
+
+
+def assigned() -> Scene:
+    scene = no_worker()
+    scene.world.worker_joins(1)
+    return scene
+
+
+def running() -> Scene:
+    scene = assigned()
+    scene.start(FIRST)
+    return scene
+
+
+def second_assigned() -> Scene:
+    scene = running()
+    scene.finish(FIRST)
+    return scene
+
+
+def second_running() -> Scene:
+    scene = second_assigned()
+    scene.start(SECOND)
+    return scene
+
+
+def retried() -> Scene:
+    scene = second_running()
+    scene.world.fail(scene.worker(), (scene.session, SECOND))
+    return scene
+
+
+def finished() -> Scene:
+    scene = second_running()
+    scene.finish(SECOND)
+    return scene
+
+
+def unkept() -> Scene:
+    scene = finished()
+    scene.world.unkeep(scene.session, [LAST])
+    return scene
+
+
+def recomputing() -> Scene:
+    scene = finished()
+    scene.world.worker_leaves(scene.worker())
+    scene.world.worker_joins(1)
+    return scene
+
+
+def input_lost_while_running() -> Scene:
+    scene = second_running()
+    scene.world.copy_unreadable(scene.worker(), scene.worker(), (scene.session, MADE))
+    return scene
+
+
+def failed() -> Scene:
+    scene = running()
+    scene.world.fail(scene.worker(), (scene.session, FIRST))
+    return scene
+
+
+def closed() -> Scene:
+    scene = running()
+    scene.world.close_session(scene.session)
+    return scene
+
+
+def waiting() -> Scene:
+    scene = second_running()
+    for message in (
+        m.Wait(9001, scene.session, m.WAIT_ALL, array("I", [SECOND, LAST])),
+        m.Wait(9002, scene.session, m.WAIT_SOME, array("I", [SECOND, LAST])),
+        m.Wait(9003, scene.session, m.WAIT_SESSION, array("I")),
+        m.FetchObjects(9004, scene.session, array("I", [LAST]), []),
+    ):
+        scene.say(message)
+    return scene
+
+
+def uploading() -> Scene:
+    scene = second_running()
+    scene.say(m.ConstantPiece(scene.session, 30, 0, 100, b"x" * 50))
+    return scene
+
+
+def staged() -> Scene:
+    scene = second_running()
+    scene.say(scene.world.writers[scene.session].write(PlannedSubmit(constants={40: b"late"})))
+    return scene
+
+
+SCENES = [
+    empty,
+    no_worker,
+    assigned,
+    running,
+    second_assigned,
+    second_running,
+    retried,
+    finished,
+    unkept,
+    recomputing,
+    input_lost_while_running,
+    failed,
+    closed,
+    waiting,
+    uploading,
+    staged,
+]
+
+IDS = (CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN)
+
+
+def client_messages(session: int) -> list[Any]:
+    """Every message of clients, with ids of every sort."""
+    made: list[Any] = [
+        m.Heartbeat(),
+        m.NewSession(1, "name", "fail", False),
+        m.CloseSession(2, session),
+        m.SubmitCommit(3, session, False),
+        m.SubmitCommit(4, session, True),
+        m.Wait(5, session, m.WAIT_SESSION, array("I")),
+        m.Wait(6, session, m.WAIT_ALL, array("I")),
+        m.Wait(7, session, m.WAIT_SOME, array("I")),
+        m.StopWaiting(9001),
+        m.StopWaiting(9003),
+        m.StopWaiting(9004),
+        m.StopWaiting(777),
+        m.FetchObjects(8, session, array("I"), []),
+        m.UnkeepObjects(9, session, array("I")),
+        m.GetInfos(10, session, array("I")),
+        m.GetServerInfo(11),
+        m.StopServer(12),
+        m.ConstantPiece(session, 30, 50, 100, b"y" * 50),
+        m.ConstantPiece(session, 30, 7, 100, b"gap"),
+        m.ConstantPiece(session, LAST, 0, 3, b"abc"),
+        _chunk(session, tasks=[50], outputs=[51], inputs=[LAST]),
+        _chunk(session, tasks=[FIRST], outputs=[MADE], inputs=[UNKNOWN]),
+    ]
+    for number in IDS:
+        ids = array("I", [number, number])
+        made += [
+            m.Wait(20, session, m.WAIT_ALL, ids),
+            m.Wait(21, session, m.WAIT_SOME, ids),
+            m.FetchObjects(22, session, ids, ["10.2.0.2:9000"]),
+            m.UnkeepObjects(23, session, ids),
+            m.GetInfos(24, session, ids),
+        ]
+    return made
+
+
+def worker_messages(session: int) -> list[Any]:
+    """Every message of workers, with ids and runs of every sort."""
+    made: list[Any] = [
+        m.WorkerHello("10.2.0.9:9000", {"cpus": 1}, "host", 2, "3.11.4"),
+        m.WorkerHello("0.0.0.0:9000", {"cpus": -1}, "host", 2, "3.11.4"),
+        m.WorkerInfo(1, {"tasks": [], "objects": [], "objects_to_delete": []}),
+        m.WorkerInfo(99, {}),
+    ]
+    for number in IDS:
+        one = array("I", [number])
+        made += [
+            m.ObjectsStored(session, one),
+            m.ObjectsMissing(session, number, ["10.2.0.2:9000", "10.2.0.3:9000", "10.0.0.1:7210"]),
+        ]
+        for run in (0, 1, 2, 7):
+            runs = array("I", [run])
+            made += [
+                m.TasksStarted(session, one, runs),
+                m.TasksReturned(session, one, runs),
+                m.TaskFailed(session, number, run, Failure("task", "boom").to_map(), 1.0, 0.1),
+                m.TaskFailed(session, number, run, Failure("task", "boom", retriable=False).to_map(), 0.0, 0.0),
+                done_message(session, [number], [run], [8], [b"12345678"]),
+            ]
+    return made
+
+
+def _chunk(session: int, *, tasks: list[int], outputs: list[int], inputs: list[int]) -> m.SubmitChunk:
+    return m.SubmitChunk(
+        session=session,
+        templates=[],
+        tasks=array("I", tasks),
+        task_templates=array("I", [0] * len(tasks)),
+        args=[],
+        input_counts=array("I", [len(inputs)] * len(tasks)),
+        inputs=array("I", inputs * len(tasks)),
+        output_counts=array("I", [1] * len(outputs)),
+        outputs=array("I", outputs),
+        output_flags=bytes(len(outputs)),
+        objects=array("I"),
+        object_flags=b"",
+        object_specs=[],
+        values=[],
+    )
+
+
+def other_events(scene: Scene) -> list[ServerEvent]:
+    peers = [*scene.world.clients, *scene.world.workers, 999]
+    found: list[ServerEvent] = [Tick(), PeerJoined(900, "client", "10.1.0.9:1", "10.0.0.1:7210", "3.12.0")]
+    found.append(PeerJoined(901, "worker", "10.2.0.9:1", "10.0.0.1:7210", "3.12.0"))
+    found += [PeerLeft(peer, "test") for peer in peers]
+    found += [CopyUnreadable(s, n, w) for s in (scene.session, 99) for n in IDS for w in (0, 1, 2, 9)]
+    return found
+
+
+def events_of(scene: Scene) -> list[ServerEvent]:
+    """Everything that can come, in this state, from anybody."""
+    messages = [
+        *(message for session in (scene.session, 99) for message in client_messages(session)),
+        *(message for session in (scene.session, 99) for message in worker_messages(session)),
+    ]
+    peers = [*scene.world.clients, *scene.world.workers, 999]
+    return [*other_events(scene), *(PeerSaid(peer, message) for message in messages for peer in peers)]
+
+
+def test_all_messages_are_in_the_matrix() -> None:
+    made = {type(message) for message in client_messages(1) + worker_messages(1)}
+    wanted = {m.Heartbeat, *get_args(m.ClientMessage), *get_args(m.WorkerMessage)}
+    assert made == wanted
+    assert all(fields(kind) is not None for kind in wanted)
+
+
+@pytest.mark.parametrize("build", SCENES)
+def test_every_event(build: Callable[[], Scene]) -> None:
+    count = len(events_of(build()))
+    for position in range(count):
+        scene = build()
+        event = events_of(scene)[position]
+        core = scene.world.core
+        for batch in ([event], [event], [Tick()]):
+            scene.world.now += 0.5
+            try:
+                actions = core.handle(batch, scene.world.now)
+                core.sanity_check()
+            except Exception as error:
+                raise AssertionError(f"{build.__name__}: {event}: {error!r}") from error
+            internal = [a.text for a in actions if isinstance(a, Log) and "internal error" in a.text]
+            assert not internal, f"{build.__name__}: {event}: {internal}"
+            answers = [(a.peer, getattr(a.message, "seq", 0)) for a in actions if isinstance(a, Send)]
+            requests = [answer for answer in answers if answer[0] in scene.world.clients and answer[1]]
+            assert len(requests) == len(set(requests)), f"{build.__name__}: {event}: answered twice"

@@ -1,0 +1,364 @@
+"""A random server and a random shell around the core: every step keeps the invariants, every run ends once, and
+nothing is left at the end."""
+
+from __future__ import annotations
+
+from array import array
+
+import msgpack
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from rain.common.failure import Failure
+from rain.protocol.messages import (
+    CancelTasks,
+    DeleteObjects,
+    EndSession,
+    GetWorkerInfo,
+    ObjectsMissing,
+    ObjectsStored,
+    TaskFailed,
+    TasksDone,
+    TasksReturned,
+    TasksStarted,
+    WithdrawTasks,
+    WorkerInfo,
+    WorkerWelcome,
+)
+from rain.testing.worker_builders import WORKER_ID, InputOf, TaskOf, assign_tasks, failure_of, packed_template, success
+from rain.worker.core.actions import (
+    CallExecutor,
+    DeleteValues,
+    DropCached,
+    FetchObject,
+    KillExecutor,
+    Run,
+    RunBuiltin,
+    StartExecutor,
+    StopBuiltin,
+    StopFetch,
+    StoreValue,
+    TellServer,
+    WorkerAction,
+)
+from rain.worker.core.core import WorkerCore
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ObjectArrived,
+    ObjectUnreachable,
+    RunFailed,
+    RunResult,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+    WorkerEvent,
+)
+
+TEMPLATES = {
+    0: packed_template("py/f", outputs=[{"label": "x"}]),
+    1: packed_template("buildin/concat"),
+    2: packed_template("py/g", priority=3, resources={"cpus": 2}),
+    3: packed_template("cpp/h", env={"A": "1"}),
+    4: packed_template("buildin/sleep", resources={"cpus": 0}),
+    5: packed_template("py/k", resources={"gpus": 1, "memory": 6, "x": 0.5}),
+    6: packed_template("py/never", resources={"cpus": 9}),
+}
+SESSIONS = (1, 2)
+TASKS = range(100, 112)
+CONSTANTS = range(10, 16)
+
+sessions = st.sampled_from(SESSIONS)
+tasks = st.sampled_from(TASKS)
+objects = st.sampled_from([*CONSTANTS, *(task + 100 for task in TASKS)])
+durations = st.sampled_from([1e-6, 3e-4, 0.1])
+subset = st.lists(tasks, min_size=1, max_size=5, unique=True)
+
+
+class _Executor:
+    def __init__(self) -> None:
+        self.registered = False
+        self.line: list[Run] = []
+        self.held: set[tuple[int, int]] = set()
+
+
+class Cluster(RuleBasedStateMachine):
+    """The world of one worker core."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = WorkerCore(
+            resources={"cpus": 2, "gpus": [0, 1], "memory": 10, "x": 1}, delete_timeout=1.0, spare_executors=1
+        )
+        self.now = 0.0
+        self.pending: list[WorkerEvent] = []
+        self.executors: dict[int, _Executor] = {}
+        self.builtins: dict[tuple[int, int, int], Run] = {}
+        self.fetches: set[tuple[int, int]] = set()
+        self.store: set[tuple[int, int]] = set()
+        self.runs_so_far: dict[tuple[int, int], int] = {}
+        self.sent_templates: set[int] = set()
+        #: what the server waits for, and what it dropped in messages still under way
+        self.assigned: dict[tuple[int, int], int] = {}
+        self.crossing: set[tuple[int, int, int]] = set()
+        self.event(ServerSaid(WorkerWelcome(1, WORKER_ID)))
+
+    # --- the core's turn ---
+
+    def event(self, event: WorkerEvent) -> None:
+        self.pending.append(event)
+
+    @rule()
+    def turn(self) -> None:
+        events, self.pending = self.pending, []
+        actions = self.core.handle(events, self.now)
+        self.core.sanity_check()
+        for action in actions:
+            self.obey(action)
+        self.crossing.clear()
+
+    @rule(seconds=st.sampled_from([0.0001, 0.01, 0.6]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.event(Tick())
+
+    def obey(self, action: WorkerAction) -> None:
+        match action:
+            case TellServer(message):
+                self.hear(message)
+            case StartExecutor(executor):
+                assert executor not in self.executors
+                self.executors[executor] = _Executor()
+            case KillExecutor(executor):
+                self.executors.pop(executor, None)
+            case CallExecutor(executor, runs):
+                process = self.executors.get(executor)
+                if process is not None:
+                    for run in runs:
+                        self.check_inputs(run, process.held)
+                    process.line += runs
+            case RunBuiltin(run):
+                self.check_inputs(run, set())
+                self.builtins[run.key] = run
+            case StopBuiltin(key):
+                self.builtins.pop(key, None)
+            case StoreValue(key):
+                self.store.add(key)
+            case FetchObject(key):
+                assert key not in self.store
+                assert key not in self.fetches
+                self.fetches.add(key)
+            case StopFetch(key):
+                self.fetches.discard(key)
+            case DeleteValues(keys):
+                self.store.difference_update(keys)
+            case DropCached(executor, keys):
+                if executor in self.executors:
+                    self.executors[executor].held.difference_update(keys)
+            case _:
+                raise AssertionError(action)
+
+    def check_inputs(self, run: Run, held: set[tuple[int, int]]) -> None:
+        for given in run.inputs:
+            assert given.object in (held if given.cached else self.store)
+
+    def hear(self, message: object) -> None:
+        match message:
+            case TasksStarted(session, numbers, runs):
+                for number, run in zip(numbers, runs, strict=True):
+                    assert self.assigned.get((session, number)) == run or (session, number, run) in self.crossing
+            case TasksDone(session, numbers, runs) | TasksReturned(session, numbers, runs):
+                for number, run in zip(numbers, runs, strict=True):
+                    self.ended(session, number, run)
+            case TaskFailed(session, number, run):
+                self.ended(session, number, run)
+            case ObjectsStored(session, numbers):
+                assert all((session, number) in self.store for number in numbers)
+            case ObjectsMissing() | WorkerInfo():
+                pass
+            case _:
+                raise AssertionError(message)
+
+    def ended(self, session: int, number: int, run: int) -> None:
+        if (session, number, run) in self.crossing:
+            self.crossing.remove((session, number, run))
+        else:
+            assert self.assigned.pop((session, number)) == run
+
+    # --- the server ---
+
+    def forget(self, session: int, number: int) -> None:
+        run = self.assigned.pop((session, number), None)
+        if run is not None:
+            self.crossing.add((session, number, run))
+
+    @rule(
+        session=sessions,
+        numbers=subset,
+        data=st.data(),
+        inline=st.lists(st.sampled_from(CONSTANTS), max_size=3, unique=True),
+        travelling=st.lists(st.sampled_from(CONSTANTS), max_size=2, unique=True),
+    )
+    def assign(self, session: int, numbers: list[int], data: st.DataObject, inline: list[int],
+               travelling: list[int]) -> None:  # fmt: skip
+        column = []
+        for number in numbers:
+            run = self.runs_so_far[(session, number)] = self.runs_so_far.get((session, number), 0) + 1
+            self.forget(session, number)
+            self.assigned[(session, number)] = run
+            earlier = [task + 100 for task in TASKS if task < number]
+            inputs = data.draw(st.lists(st.sampled_from([*CONSTANTS, *earlier]), max_size=3))
+            outputs = (number + 100,) if number % 4 else ()
+            column.append(TaskOf(number, inputs, outputs, data.draw(st.sampled_from(sorted(TEMPLATES))), run))
+        offered = [InputOf(number, b"value") for number in inline]
+        offered += [InputOf(number, spec=msgpack.packb({})) for number in travelling if number not in inline]
+        solo = numbers[:1] if data.draw(st.booleans()) else []
+        templates = {} if session in self.sent_templates else TEMPLATES
+        self.sent_templates.add(session)
+        self.event(ServerSaid(assign_tasks(column, session=session, templates=templates, objects=offered, solo=solo)))
+
+    def named_runs(self, session: int, numbers: list[int]) -> tuple[array[int], array[int]]:
+        runs = [self.runs_so_far.get((session, number), 0) for number in numbers]
+        return array("I", numbers), array("I", runs)
+
+    @rule(session=sessions, numbers=subset)
+    def withdraw(self, session: int, numbers: list[int]) -> None:
+        self.event(ServerSaid(WithdrawTasks(session, *self.named_runs(session, numbers))))
+
+    @rule(session=sessions, numbers=subset)
+    def cancel(self, session: int, numbers: list[int]) -> None:
+        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers))))
+        for number in numbers:
+            self.forget(session, number)
+
+    @rule(session=sessions, numbers=st.lists(objects, min_size=1, max_size=6))
+    def delete(self, session: int, numbers: list[int]) -> None:
+        self.event(ServerSaid(DeleteObjects(session, array("I", numbers))))
+
+    @rule(session=sessions)
+    def end_session(self, session: int) -> None:
+        self.event(ServerSaid(EndSession(session)))
+        self.sent_templates.discard(session)
+        for number in TASKS:
+            self.forget(session, number)
+
+    @rule()
+    def ask(self) -> None:
+        self.event(ServerSaid(GetWorkerInfo(1)))
+
+    @precondition(lambda self: not self.pending)
+    @rule()
+    def server_lost(self) -> None:
+        self.event(ServerLost())
+        self.assigned.clear()
+        self.sent_templates.clear()
+        self.turn()
+        assert not self.store
+        assert not self.fetches
+        assert not self.builtins
+
+    # --- the shell ---
+
+    @precondition(lambda self: any(not e.registered for e in self.executors.values()))
+    @rule(data=st.data())
+    def executor_registers(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from([n for n, e in self.executors.items() if not e.registered]))
+        self.executors[number].registered = True
+        self.event(ExecutorReady(number))
+
+    @precondition(lambda self: self.executors)
+    @rule(data=st.data())
+    def executor_dies(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.executors)))
+        line = self.executors.pop(number).line
+        running = data.draw(st.sampled_from([None, *(run.key for run in line[:2])]))
+        self.event(ExecutorLost(number, running, Failure("task", "Lost connection to executor")))
+
+    @precondition(lambda self: any(e.line for e in self.executors.values()))
+    @rule(data=st.data(), duration=durations)
+    def runs_end(self, data: st.DataObject, duration: float) -> None:
+        number = data.draw(st.sampled_from([n for n, e in self.executors.items() if e.line]))
+        executor = self.executors[number]
+        count = data.draw(st.integers(1, len(executor.line)))
+        runs, executor.line = executor.line[:count], executor.line[count:]
+        results = [self.result(run, data.draw(st.integers(0, 5)) > 0, duration) for run in runs]
+        cached = [given.object for run in runs for given in run.inputs[:1]]
+        executor.held.update(cached)
+        self.event(RunsEnded(number, results, cached))
+
+    @precondition(lambda self: self.builtins)
+    @rule(data=st.data(), good=st.booleans())
+    def builtin_ends(self, data: st.DataObject, good: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.builtins)))
+        self.event(RunsEnded(0, [self.result(self.builtins.pop(key), good, 0.01)], []))
+
+    def result(self, run: Run, good: bool, duration: float) -> RunResult | RunFailed:
+        if not good:
+            return failure_of(run.key)
+        self.store.update((run.key[0], number) for number in run.outputs)
+        return success(run, duration=duration)
+
+    @precondition(lambda self: self.fetches)
+    @rule(data=st.data(), good=st.booleans())
+    def transfer_ends(self, data: st.DataObject, good: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.fetches)))
+        self.fetches.remove(key)
+        if good:
+            self.store.add(key)
+            self.event(ObjectArrived(key, 5))
+        else:
+            self.event(ObjectUnreachable(key, ["a:1"], "refused"))
+
+    @precondition(lambda self: self.store)
+    @rule(data=st.data())
+    def value_damaged(self, data: st.DataObject) -> None:
+        self.event(StoreFailed(data.draw(st.sampled_from(sorted(self.store))), "damaged"))
+
+    # --- the end ---
+
+    def run_to_the_end(self) -> None:
+        for _ in range(500):
+            self.turn()
+            self.now += 0.01
+            for number, executor in self.executors.items():
+                if not executor.registered:
+                    executor.registered = True
+                    self.event(ExecutorReady(number))
+                elif executor.line:
+                    runs, executor.line = executor.line, []
+                    self.event(RunsEnded(number, [self.result(run, True, 0.001) for run in runs], []))
+            for key in sorted(self.builtins):
+                self.event(RunsEnded(0, [self.result(self.builtins.pop(key), True, 0.01)], []))
+            for key in sorted(self.fetches):
+                self.store.add(key)
+                self.event(ObjectArrived(key, 5))
+            self.fetches.clear()
+            if not self.pending:
+                return
+        raise AssertionError("the worker does not come to rest")
+
+    def teardown(self) -> None:
+        self.run_to_the_end()
+        assert self.assigned == {}, "runs that never ended"
+        for session in SESSIONS:
+            self.end_session(session)
+        self.run_to_the_end()
+        assert self.core.info() == {"tasks": [], "objects": [], "objects_to_delete": []}
+        assert self.store == set()
+        assert self.fetches == set()
+        pool = self.core._dispatcher.pool
+        assert (pool.free_cpus, pool.free_memory, pool.free_gpus) == (pool.cpus, pool.memory, list(pool.gpus))
+        assert self.core._dispatcher.queues.queues == {}
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)

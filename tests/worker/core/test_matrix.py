@@ -1,0 +1,195 @@
+"""Every event in every state of a task: the state after it, read from one table."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+import pytest
+
+from rain.common.failure import Failure
+from rain.protocol.messages import (
+    CancelTasks,
+    DeleteObjects,
+    EndSession,
+    GetWorkerInfo,
+    StopWorker,
+    WithdrawTasks,
+    WorkerWelcome,
+)
+from rain.testing.worker_builders import (
+    WORKER_ID,
+    InputOf,
+    TaskOf,
+    WorkerStory,
+    assign_tasks,
+    failure_of,
+    packed_template,
+    success,
+)
+from rain.worker.core import core as core_module
+from rain.worker.core.actions import Run
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ObjectArrived,
+    ObjectUnreachable,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+    WorkerEvent,
+)
+from rain.worker.core.model import TASK_STATES
+
+SHORT = 1e-5
+TEMPLATES = {0: packed_template("py/f"), 1: packed_template("buildin/concat"), 2: packed_template("py/other")}
+SUBJECT = TaskOf(20, [10], [21])
+PRESENT_INPUT = [InputOf(10, b"x")]
+KEY = (1, 20, 1)
+
+
+def _warm() -> WorkerStory:
+    story = WorkerStory()
+    story.assign(TaskOf(1), templates=TEMPLATES)
+    story.ready(1)
+    story.succeed(1, *story.runs(1), duration=SHORT)
+    return story
+
+
+def waiting() -> WorkerStory:
+    story = _warm()
+    story.assign(SUBJECT, objects=[InputOf(10)])
+    return story
+
+
+def ready() -> WorkerStory:
+    story = _warm()
+    story.assign(TaskOf(19, template=2))
+    story.assign(SUBJECT, objects=PRESENT_INPUT)
+    return story
+
+
+def starting() -> WorkerStory:
+    story = WorkerStory()
+    story.assign(SUBJECT, objects=PRESENT_INPUT, templates=TEMPLATES)
+    return story
+
+
+def running() -> WorkerStory:
+    story = _warm()
+    story.assign(SUBJECT, objects=PRESENT_INPUT)
+    return story
+
+
+def in_batch() -> WorkerStory:
+    story = _warm()
+    story.assign(TaskOf(19), SUBJECT, objects=PRESENT_INPUT)
+    return story
+
+
+def gone() -> WorkerStory:
+    story = running()
+    story.succeed(1, story.run_of(20), duration=SHORT)
+    return story
+
+
+STATES: dict[str, Callable[[], WorkerStory]] = {
+    "waiting": waiting, "ready": ready, "starting": starting, "running": running, "in_batch": in_batch, "gone": gone,
+}  # fmt: skip
+
+RUN = Run(KEY, 0, {}, None, (), (21,))
+OTHER_RUN = Run((1, 20, 9), 0, {}, None, (), (21,))
+LOST = Failure("task", "Lost connection to executor")
+TASKS, RUNS = array("I", [20]), array("I", [1])
+
+EVENTS: dict[str, WorkerEvent] = {
+    "WorkerWelcome": ServerSaid(WorkerWelcome(2, WORKER_ID)),
+    "AssignTasks same run": ServerSaid(assign_tasks([SUBJECT], objects=PRESENT_INPUT)),
+    "AssignTasks new run": ServerSaid(assign_tasks([TaskOf(20, [10], [21], run=2, template=2)], objects=PRESENT_INPUT)),
+    "WithdrawTasks": ServerSaid(WithdrawTasks(1, TASKS, RUNS)),
+    "WithdrawTasks other run": ServerSaid(WithdrawTasks(1, TASKS, array("I", [2]))),
+    "CancelTasks": ServerSaid(CancelTasks(1, TASKS, RUNS)),
+    "CancelTasks other run": ServerSaid(CancelTasks(1, TASKS, array("I", [2]))),
+    "DeleteObjects input": ServerSaid(DeleteObjects(1, array("I", [10]))),
+    "DeleteObjects output": ServerSaid(DeleteObjects(1, array("I", [21]))),
+    "EndSession": ServerSaid(EndSession(1)),
+    "GetWorkerInfo": ServerSaid(GetWorkerInfo(1)),
+    "StopWorker": ServerSaid(StopWorker()),
+    "ServerLost": ServerLost(),
+    "RunsEnded success": RunsEnded(1, [success(RUN, duration=SHORT)], []),
+    "RunsEnded failure": RunsEnded(1, [failure_of(KEY)], []),
+    "RunsEnded other run": RunsEnded(1, [success(OTHER_RUN)], []),
+    "RunsEnded elsewhere": RunsEnded(0, [success(RUN)], []),
+    "ExecutorReady": ExecutorReady(1),
+    "ExecutorLost to blame": ExecutorLost(1, KEY, LOST),
+    "ExecutorLost": ExecutorLost(1, None, LOST),
+    "ObjectArrived": ObjectArrived((1, 10), 5),
+    "ObjectUnreachable": ObjectUnreachable((1, 10), ["a:1"], "refused"),
+    "StoreFailed input": StoreFailed((1, 10), "disk full"),
+    "StoreFailed output": StoreFailed((1, 21), "disk full"),
+    "Tick": Tick(),
+}
+
+# The columns are the states; `.` = unchanged. A run sent back after its executor was lost waits for a new one.
+TABLE = """
+                         waiting  ready    starting running  in_batch gone
+WorkerWelcome            .        .        .        .        .        .
+AssignTasks same run     running  .        .        .        .        running
+AssignTasks new run      running  .        .        starting ready    running
+WithdrawTasks            gone     gone     gone     .        .        .
+WithdrawTasks other run  .        .        .        .        .        .
+CancelTasks              gone     gone     gone     gone     gone     .
+CancelTasks other run    .        .        .        .        .        .
+DeleteObjects input      .        .        .        .        .        .
+DeleteObjects output     .        .        .        .        .        .
+EndSession               gone     gone     gone     gone     gone     .
+GetWorkerInfo            .        .        .        .        .        .
+StopWorker               gone     gone     gone     gone     gone     .
+ServerLost               gone     gone     gone     gone     gone     .
+RunsEnded success        .        .        .        gone     gone     .
+RunsEnded failure        .        .        .        gone     gone     .
+RunsEnded other run      .        .        .        .        .        .
+RunsEnded elsewhere      .        .        .        .        .        .
+ExecutorReady            .        .        running  .        .        .
+ExecutorLost to blame    .        .        gone     gone     gone     .
+ExecutorLost             .        .        gone     starting ready    .
+ObjectArrived            running  .        .        .        .        .
+ObjectUnreachable        gone     .        .        .        .        .
+StoreFailed input        gone     gone     gone     .        .        .
+StoreFailed output       .        .        .        .        .        .
+Tick                     .        .        .        .        .        .
+"""
+
+
+def _rows() -> list[tuple[str, str, str]]:
+    header, *lines = TABLE.strip("\n").splitlines()
+    states = header.split()
+    rows = []
+    for line in lines:
+        longest = max((n for n in EVENTS if line.startswith(n + " ")), key=len)
+        cells = line[len(longest) :].split()
+        rows += [(longest, state, cell) for state, cell in zip(states, cells, strict=True)]
+    return rows
+
+
+@pytest.mark.parametrize(("event", "before", "after"), _rows())
+def test_state_after(event, before, after):
+    story = STATES[before]()
+    assert story.state(20) == before
+    story.happens(EVENTS[event], after=0.001)
+    assert story.state(20) == (before if after == "." else after)
+    story.core.sanity_check()
+    if event != "StopWorker":
+        story.end()
+        assert story.core.info() == {"tasks": [], "objects": [], "objects_to_delete": []}
+
+
+def test_the_table_is_complete():
+    assert set(STATES) == set(TASK_STATES)
+    assert {row[0] for row in _rows()} == set(EVENTS)
+    tried = {type(event) for event in EVENTS.values()}
+    assert tried == set(core_module._HANDLERS)
+    messages = {type(event.message) for event in EVENTS.values() if isinstance(event, ServerSaid)}
+    assert messages == set(core_module._MESSAGE_HANDLERS)

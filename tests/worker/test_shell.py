@@ -1,0 +1,362 @@
+"""The shell between a scripted core and recording parts: events in, actions out, nothing late, nothing hanging."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from rain.common.failure import Failure
+from rain.protocol.messages import (
+    AssignTasks,
+    EndSession,
+    Heartbeat,
+    StopWorker,
+    TasksReturned,
+    WorkerHello,
+    WorkerWelcome,
+)
+from rain.testing.simloop import SimLoop
+from rain.worker.core.actions import (
+    CallExecutor,
+    DeleteValues,
+    DropCached,
+    Exit,
+    FetchObject,
+    KillExecutor,
+    Run,
+    RunBuiltin,
+    StartExecutor,
+    StopBuiltin,
+    StopFetch,
+    StoreValue,
+    TellServer,
+    WorkerAction,
+)
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ObjectArrived,
+    RunResult,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+    WorkerEvent,
+)
+from rain.worker.shell import HEARTBEAT_INTERVAL, SILENCE_LIMIT, TICK_INTERVAL, Parts, WorkerShell
+from rain.worker.store import StoreError
+
+HELLO = WorkerHello("127.0.0.1:1", {"cpus": 1}, "host", 1, "3.11")
+WELCOME = WorkerWelcome(1, "127.0.0.1:1")
+MESSAGE = TasksReturned(1, array("I", [20]), array("I", [0]))
+
+
+class ScriptedCore:
+    """Returns prepared actions for an event of a type."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[WorkerEvent]] = []
+        self.answers: dict[type, list[WorkerAction]] = {}
+        self.error: Exception | None = None
+
+    def handle(self, events: list[WorkerEvent], now: float) -> list[WorkerAction]:
+        self.batches.append(events)
+        if self.error is not None:
+            raise self.error
+        return [action for event in events for action in self.answers.pop(type(event), [])]
+
+    @property
+    def seen(self) -> list[WorkerEvent]:
+        return [event for batch in self.batches for event in batch if not isinstance(event, Tick)]
+
+
+class FakeChannel:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.aborted = False
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Recorder:
+    """All parts and the supervisor in one: writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.hooks: dict[str, Callable[[], object]] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def note(*args: object) -> None:
+            self.calls.append((name, *args))
+            if name in self.hooks:
+                self.hooks[name]()
+
+        return note
+
+
+class Store(Recorder):
+    def put(self, key: tuple[int, int], value: bytes) -> None:
+        if value == b"too much":
+            raise StoreError("no room", path="/x")
+        self.calls.append(("put", key, value))
+
+    def delete(self, keys: Iterable[tuple[int, int]]) -> None:
+        self.calls.append(("delete", list(keys)))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.loop = SimLoop(seed=5)
+        self.core = ScriptedCore()
+        self.parts = Recorder()
+        self.store = Store()
+        self.store.calls = self.parts.calls
+        self.supervisor = Recorder()
+        self.channel = FakeChannel()
+        self.shell = WorkerShell(self.core, loop=self.loop, clock=self.loop.time, supervisor=self.supervisor)
+        self.shell.equip(Parts(self.store, self.parts, self.parts, self.parts))
+
+    def run(self, seconds: float = 0.0) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds + 0.001))
+
+    def attach(self) -> None:
+        self.shell.attach(self.channel, HELLO)
+        self.shell.messages_received(self.channel, [WELCOME])
+        self.run()
+
+    def obey(self, *actions: WorkerAction) -> None:
+        """Let the core return these for a message of the server."""
+        self.core.answers[ServerSaid] = list(actions)
+        self.shell.messages_received(self.channel, [StopWorker()])
+        self.run()
+
+
+@pytest.fixture
+def bench() -> Any:
+    bench = Bench()
+    yield bench
+    bench.shell.close()
+    bench.loop.shutdown()
+
+
+def run_of(task: int, *outputs: int) -> Run:
+    return Run((1, task, 0), 0, {}, None, (), outputs or (task,))
+
+
+def result_of(task: int) -> RunResult:
+    return RunResult((1, task, 0), 0.0, 0.0, None, [(1, None, b"x")])
+
+
+def test_registration(bench: Bench) -> None:
+    bench.attach()
+    assert bench.channel.sent == [HELLO]
+    assert bench.core.seen == [ServerSaid(WELCOME)]
+    assert bench.supervisor.calls == [("registered", WELCOME)]
+
+
+def test_events_of_one_turn_are_one_batch(bench: Bench) -> None:
+    bench.attach()
+    bench.core.batches.clear()
+    arrived = ObjectArrived((1, 10), 5)
+    bench.shell.messages_received(bench.channel, [Heartbeat(), StopWorker()])
+    bench.shell.report(arrived)
+    bench.run()
+    assert bench.core.batches == [[ServerSaid(StopWorker()), arrived]]
+
+
+def test_actions_are_performed_in_order(bench: Bench) -> None:
+    bench.attach()
+    fetch = FetchObject((1, 11), 5, False, ["a:1"])
+    bench.obey(
+        StartExecutor(1, "py", ()),
+        StoreValue((1, 10), b"v"),
+        CallExecutor(1, [run_of(20)]),
+        DropCached(1, [(1, 9)]),
+        RunBuiltin(run_of(21)),
+        StopBuiltin((1, 21, 0)),
+        fetch,
+        StopFetch((1, 11)),
+        DeleteValues([(1, 8)]),
+        KillExecutor(1),
+        TellServer(MESSAGE),
+    )
+    assert bench.parts.calls == [
+        ("start", 1, "py", ()),
+        ("put", (1, 10), b"v"),
+        ("call", 1, [run_of(20)]),
+        ("drop_cached", 1, [(1, 9)]),
+        ("run", run_of(21)),
+        ("stop", (1, 21, 0)),
+        ("fetch", fetch),
+        ("stop", (1, 11)),
+        ("delete", [(1, 8)]),
+        ("kill", 1),
+    ]
+    assert bench.channel.sent[-1] is MESSAGE
+
+
+def test_a_value_without_room_is_reported(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(StoreValue((1, 10), b"too much"))
+    bench.run()
+    assert bench.core.seen[-1] == StoreFailed((1, 10), "no room")
+
+
+def test_late_reports_of_a_killed_executor_are_dropped_with_their_values(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(StartExecutor(1, "py", ()), CallExecutor(1, [run_of(20, 20, 30), run_of(21), run_of(22)]))
+    bench.parts.hooks["drop_cached"] = lambda: bench.shell.report(RunsEnded(1, [result_of(20), result_of(21)], []))
+    seen = len(bench.core.seen)
+    bench.obey(DropCached(1, []), KillExecutor(1))  # the report comes in the turn that kills
+    assert bench.parts.calls[-2:] == [("kill", 1), ("delete", [(1, 20), (1, 30), (1, 21)])]
+    for late in (ExecutorReady(1), RunsEnded(1, [result_of(22)], []), ExecutorLost(1, None, Failure("task", "x"))):
+        bench.shell.report(late)
+    bench.run()
+    assert bench.core.seen[seen:] == [ServerSaid(StopWorker())]
+
+
+def test_an_executor_that_ended_itself_is_heard_once(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(StartExecutor(1, "py", ()))
+    lost = ExecutorLost(1, None, Failure("task", "x"))
+    bench.shell.report(ExecutorReady(1))
+    bench.shell.report(lost)
+    bench.run()
+    assert bench.core.seen[-2:] == [ExecutorReady(1), lost]
+    bench.shell.report(lost)
+    bench.run()
+    assert bench.core.seen.count(lost) == 1
+
+
+def test_a_built_in_that_ends_while_it_is_stopped_is_not_heard(bench: Bench) -> None:
+    bench.attach()
+    bench.parts.hooks["run"] = lambda: bench.shell.report(RunsEnded(0, [result_of(21)], []))
+    bench.obey(RunBuiltin(run_of(21)), StopBuiltin((1, 21, 0)), RunBuiltin(run_of(21)))
+    assert bench.parts.calls == [
+        ("run", run_of(21)),
+        ("stop", (1, 21, 0)),
+        ("delete", [(1, 21)]),
+        ("run", run_of(21)),
+    ]
+    assert bench.core.seen.count(RunsEnded(0, [result_of(21)], [])) == 1
+
+
+def test_a_transfer_that_ends_while_it_is_stopped_is_not_heard(bench: Bench) -> None:
+    bench.attach()
+    bench.parts.hooks["fetch"] = lambda: bench.shell.report(ObjectArrived((1, 11), 5))
+    bench.obey(FetchObject((1, 11), 5, False, []), StopFetch((1, 11)))
+    assert bench.parts.calls[-2:] == [("stop", (1, 11)), ("delete", [(1, 11)])]
+    assert ObjectArrived((1, 11), 5) not in bench.core.seen
+
+
+def test_ticks_and_heartbeats_do_not_drift(bench: Bench) -> None:
+    bench.attach()
+    start = bench.loop.time()
+    while bench.loop.time() - start < 60:
+        bench.run(1.0)
+        bench.shell.messages_received(bench.channel, [Heartbeat()])
+    ticks = sum(isinstance(event, Tick) for batch in bench.core.batches for event in batch)
+    assert abs(ticks - 60 / TICK_INTERVAL) <= 2
+    assert bench.channel.sent.count(Heartbeat()) == 60 / HEARTBEAT_INTERVAL
+    assert not bench.channel.aborted
+
+
+def test_a_silent_server_is_lost_in_time(bench: Bench) -> None:
+    bench.attach()
+    bench.run(SILENCE_LIMIT - 1)
+    assert ServerLost() not in bench.core.seen
+    bench.run(2)
+    assert bench.channel.aborted
+    assert bench.core.seen[-1] == ServerLost()
+    assert bench.supervisor.calls[-1] == ("server_lost", "no sign of life for 15 s")
+    bench.shell.channel_closed(bench.channel, "closed by this side")
+    bench.run(20)
+    assert bench.core.seen.count(ServerLost()) == 1
+
+
+def test_the_supervisor_learns_of_the_loss_after_the_core(bench: Bench) -> None:
+    bench.attach()
+    bench.core.answers[ServerLost] = [DeleteValues([(1, 10)]), TellServer(MESSAGE)]
+    bench.shell.channel_closed(bench.channel, "cable")
+    assert bench.supervisor.calls == [("registered", WELCOME)]
+    bench.run()
+    assert bench.parts.calls == [("delete", [(1, 10)])]
+    assert bench.supervisor.calls[-1] == ("server_lost", "cable")
+    sent = list(bench.channel.sent)
+    bench.run(20)
+    assert bench.channel.sent == sent
+    bench.shell.messages_received(bench.channel, [StopWorker()])  # the old channel does not count any more
+    bench.run()
+    assert bench.core.seen[-1] == ServerLost()
+
+
+def test_executors_forget_sessions_that_ended(bench: Bench) -> None:
+    bench.attach()
+    columns: dict[str, Any] = {name: [] for name in AssignTasks.__dataclass_fields__}
+    assigned = [AssignTasks(**{**columns, "session": session}) for session in (1, 2, 3)]
+    bench.shell.messages_received(bench.channel, [*assigned, EndSession(2), EndSession(7)])
+    bench.run()
+    assert bench.parts.calls == [("end_session", 2)]
+    bench.shell.channel_closed(bench.channel, "cable")
+    bench.run()
+    assert bench.parts.calls[1:] == [("end_session", 1), ("end_session", 3)]
+
+
+def test_registration_over_a_second_channel(bench: Bench) -> None:
+    bench.attach()
+    bench.shell.channel_closed(bench.channel, "cable")
+    bench.run()
+    bench.channel = FakeChannel()
+    bench.attach()
+    assert bench.channel.sent == [HELLO]
+    assert bench.core.seen == [ServerSaid(WELCOME), ServerLost(), ServerSaid(WELCOME)]
+
+
+def test_a_channel_closed_before_it_is_attached(bench: Bench) -> None:
+    bench.shell.channel_closed(bench.channel, "refused")
+    bench.shell.attach(bench.channel, HELLO)
+    bench.run()
+    assert bench.supervisor.calls == [("server_lost", "refused")]
+    assert bench.channel.sent == []
+
+
+def test_exit_ends_it(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(Exit(0), TellServer(MESSAGE))
+    assert bench.supervisor.calls[-1] == ("leave", 0)
+    assert bench.channel.sent == [HELLO]
+    seen = len(bench.core.batches)
+    bench.shell.report(Tick())
+    bench.run(20)
+    assert len(bench.core.batches) == seen
+
+
+@pytest.mark.parametrize("where", ["core", "action"])
+def test_an_internal_error_ends_the_worker_with_its_story(
+    bench: Bench, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.attach()
+    if where == "core":
+        bench.core.error = KeyError("boom")
+    else:
+
+        def fail() -> None:
+            raise KeyError("boom")
+
+        bench.parts.hooks["kill"] = fail
+    with caplog.at_level(logging.CRITICAL):
+        bench.obey(StartExecutor(1, "py", ()), KillExecutor(1))
+    assert bench.supervisor.calls[-1] == ("leave", 1)
+    assert "error in Rain" in caplog.text
+    assert "ServerSaid(message=StopWorker())" in caplog.text
+    assert "boom" in caplog.text
