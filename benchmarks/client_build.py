@@ -1,4 +1,4 @@
-"""What building and packing tasks costs the client, in microseconds per task; no server is involved.
+"""What building and packing tasks costs the client, in microseconds of cpu per task; no server is involved.
 
     python -m benchmarks.client_build [--tasks N] [--repeat N]
 """
@@ -54,13 +54,13 @@ def measure(count: int) -> dict[str, tuple[float, float]]:
         with session.bind_only():
             build = calls()[name]
             gc.collect()
-            start = time.perf_counter()
+            start = time.process_time()
             for position in range(count):
                 build(position)
-            built = time.perf_counter()
+            built = time.process_time()
             for _ in SubmitPacker(session, {}).messages(session._things):
                 pass
-            packed = time.perf_counter()
+            packed = time.process_time()
         found[name] = ((built - start) / count * 1e6, (packed - built) / count * 1e6)
         session.close()
     return found

@@ -258,7 +258,8 @@ def server_process() -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     with tempfile.TemporaryDirectory(prefix="rain-levels-") as directory:
         folder = Path(directory)
         command = [sys.executable, "-m", "rain", "server", "--listen", "127.0.0.1:0", "--access-dir", directory]
-        command += ["--logdir", f"{directory}/log", "--workdir", f"{directory}/work", "--ready-file", f"{directory}/ready"]
+        command += ["--logdir", f"{directory}/log", "--workdir", f"{directory}/work"]
+        command += ["--ready-file", f"{directory}/ready"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             yield process, folder

@@ -72,7 +72,12 @@ def table(documents: list[dict[str, Any]]) -> str:
     machine = documents[0]["machine"]
     versions = {s: e["version"] for document in documents for s, e in document["medians"].items()}
     named = ", ".join(f"{system} {version}" for system, version in versions.items())
-    lines += ["", f"{machine['cpus']} cpus, CPython {machine['python']}, Linux {machine['kernel']}; {named}."]
+    load = max(document["machine"]["load_before"] for document in documents)
+    lines += [
+        "",
+        f"{machine['cpus']} cpus, CPython {machine['python']}, Linux {machine['kernel']}; {named}. "
+        f"Load of the machine before the measurements: at most {load:.1f}.",
+    ]
     return "\n".join(lines)
 
 

@@ -116,6 +116,7 @@ def run(workload: str, systems: list[str], repeat: int, size: int | None) -> Pat
         MeasurementFailed: see `measure`.
     """
     described = WORKLOADS[workload]
+    load = os.getloadavg()[0]
     runs = []
     for turn in range(repeat):
         for system in systems:
@@ -132,7 +133,12 @@ def run(workload: str, systems: list[str], repeat: int, size: int | None) -> Pat
         "metric": described.metric,
         "unit": described.unit,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_before": load,
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+        },
         "repeat": repeat,
         "medians": summary,
         "ratios": ratios(workload, summary),

@@ -69,6 +69,7 @@ def census_of(path: str, source: bytes) -> Census:
         "totals": totals,
         "identifiers": identifiers,
         "imports": imports,
+        "imports_of": {path: sorted(imports)},
         "longest": longest(functions),
         "broken": broken,
     }
@@ -84,18 +85,21 @@ def merge(parts: Iterable[Census]) -> Census:
     totals: Counter[str] = Counter()
     identifiers: Counter[str] = Counter()
     imports: Counter[str] = Counter()
+    imports_of: dict[str, list[str]] = {}
     functions: list[tuple[int, str, str]] = []
     broken: list[tuple[str, str]] = []
     for part in parts:
         totals.update(part["totals"])
         identifiers.update(part["identifiers"])
         imports.update(part["imports"])
+        imports_of.update(part["imports_of"])
         functions.extend(part["longest"])
         broken.extend(part["broken"])
     return {
         "totals": dict(totals),
         "identifiers": identifiers,
         "imports": imports,
+        "imports_of": imports_of,
         "longest": longest(functions),
         "broken": sorted(broken),
     }
@@ -167,6 +171,7 @@ def report_of(census: Census) -> dict[str, Any]:
         "identifiers": commonest(census["identifiers"]),
         "distinct_identifiers": len(census["identifiers"]),
         "imports": commonest(census["imports"]),
+        "imports_per_module": dict(sorted(census["imports_of"].items())),
         "longest_functions": census["longest"],
         "unparsable_files": census["broken"],
     }
@@ -183,6 +188,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines += table("Totals", ["what", "count"], report["totals"].items())
     lines += table(f"Identifiers ({report['distinct_identifiers']})", ["name", "uses"], report["identifiers"])
     lines += table("Imports", ["module", "files"], report["imports"])
+    most = sorted(report["imports_per_module"].items(), key=lambda item: (-len(item[1]), item[0]))[:COMMONEST]
+    lines += table("Imports per module", ["file", "imports"], ((path, ", ".join(names)) for path, names in most))
     lines += table("Longest functions", ["lines", "file", "function"], report["longest_functions"])
     lines += table("Files that do not parse", ["file", "error"], report["unparsable_files"])
     return "\n".join(lines) + "\n"

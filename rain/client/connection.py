@@ -46,6 +46,28 @@ class BlockingLink(Protocol):
         """End the connection."""
 
 
+class _Wakeup:
+    """Wakes one thread once. Not a threading.Event: that holds a lock which KeyboardInterrupt may leave locked.
+
+    `set` is called under the lock of the connection.
+    """
+
+    __slots__ = ("_lock", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        if not self.is_set:
+            self.is_set = True
+            self._lock.release()
+
+    def wait(self, timeout: float) -> None:
+        self._lock.acquire(timeout=timeout)
+
+
 class Connection:
     """A connection to a server, for any number of threads.
 
@@ -74,7 +96,7 @@ class Connection:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._being_read = False
-        self._sleepers: dict[int, tuple[Request, threading.Event]] = {}
+        self._sleepers: dict[int, tuple[Request, _Wakeup]] = {}
         self._pid = os.getpid()
         self._stop = threading.Event()
         self._finalizer = weakref.finalize(self, _drop, link, self._stop, self._pid)
@@ -103,7 +125,13 @@ class Connection:
     # --- asking ---------------------------------------------------------------------------------
 
     def ask(
-        self, make: Callable[[int], Message], what: str, *, session: int = 0, timeout: float | None = None
+        self,
+        make: Callable[[int], Message],
+        what: str,
+        *,
+        session: int = 0,
+        timeout: float | None = None,
+        before: tuple[Message, ...] = (),
     ) -> Reply | Failure:
         """One exchange, within the request timeout or, if shorter, `timeout` seconds.
 
@@ -111,6 +139,8 @@ class Connection:
             make: gives the message for a request number.
             what: what is asked, for error texts, e.g. `closing session 3`.
             session: its warnings are issued by this call.
+            timeout: see above.
+            before: messages without an answer that are sent with this one.
 
         Returns:
             The answer, or the failure by which the server refuses.
@@ -121,14 +151,14 @@ class Connection:
             RainWarning: where warnings are errors.
         """
         limits = [limit for limit in (timeout, self._request_timeout) if limit is not None]
-        return self._exchange(make, what, session, min(limits, default=None), is_wait=False)
+        return self._exchange(make, what, session, min(limits, default=None), before, is_wait=False)
 
     def wait(
         self, make: Callable[[int], Message], what: str, *, session: int, timeout: float | None
     ) -> Reply | Failure:
         """A question whose answer may take long; `timeout` in seconds, 0 polls once. Ctrl-C and an expired timeout stop
         the waiting only: the server is told to forget it. Returns and raises as `ask`."""
-        return self._exchange(make, what, session, timeout, is_wait=True)
+        return self._exchange(make, what, session, timeout, (), is_wait=True)
 
     def post(self, *messages: Message) -> None:
         """Send messages that have no answer.
@@ -140,7 +170,14 @@ class Connection:
             self._send(*messages)
 
     def _exchange(
-        self, make: Callable[[int], Message], what: str, session: int, timeout: float | None, *, is_wait: bool
+        self,
+        make: Callable[[int], Message],
+        what: str,
+        session: int,
+        timeout: float | None,
+        before: tuple[Message, ...],
+        *,
+        is_wait: bool,
     ) -> Reply | Failure:
         with InterruptGuard() as guard:
             self.check_owner()
@@ -148,7 +185,7 @@ class Connection:
             with self._lock:
                 request = self._core.open(what, session)
             try:
-                self._send(make(request.seq))
+                self._send(*before, make(request.seq))
                 if is_wait and timeout is not None and timeout <= 0:
                     self._await_turn(session, guard)
                 else:
@@ -235,8 +272,8 @@ class Connection:
             self._wake_next_reader()
 
     def _wake_next_reader(self) -> None:
-        for _, event in self._sleepers.values():
-            event.set()
+        for _, wakeup in self._sleepers.values():
+            wakeup.set()
             break
 
     def _has_reader(self) -> bool:
@@ -244,18 +281,18 @@ class Connection:
 
     def _sleep(self, request: Request, timeout: float, guard: InterruptGuard) -> None:
         """Wait for the reader to bring the answer, or to leave."""
-        event = threading.Event()
+        wakeup = _Wakeup()
         with self._lock:
             if request.done or not self._being_read:
                 return
-            self._sleepers[request.seq] = (request, event)
+            self._sleepers[request.seq] = (request, wakeup)
         try:
             with guard.waiting():
-                event.wait(timeout)
+                wakeup.wait(timeout)
         finally:
             with self._lock:
                 del self._sleepers[request.seq]
-                if event.is_set() and not self._has_reader():
+                if wakeup.is_set and not self._has_reader():
                     # Woken to be the next reader; if this thread leaves instead, another one must be.
                     self._wake_next_reader()
 
@@ -290,9 +327,9 @@ class Connection:
                 sleeper[1].set()
 
     def _wake_warned(self) -> None:
-        for request, event in self._sleepers.values():
+        for request, wakeup in self._sleepers.values():
             if self._core.has_warnings(request.session):
-                event.set()
+                wakeup.set()
 
     def _lose(self, error: OSError) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rain.client.embedding import embed
-from rain.client.shape import ObjectShape
+from rain.client.shape import ObjectShape, object_shape
 from rain.common.attribute_views import ObjectAttributes
 from rain.common.attributes import ObjectInfo, ObjectSpec
 from rain.common.content_type import check_content_type, encode_value, merge_content_types
@@ -318,7 +318,7 @@ def blob(
         raise RainException(
             f"blob() takes bytes or str, not {type(value).__name__}; use blob(value, encode=...) or pickled(value)"
         )
-    return constant(ObjectShape(label or "", content_type or ""), data, session)
+    return constant(object_shape(label or "", content_type or ""), data, session)
 
 
 def pickled(val: Any, label: str = "pickle", session: Session | None = None) -> DataObject:

@@ -98,8 +98,8 @@ class _Fetch:
                 continue
             packed = reply.infos[position] if reply.infos else None
             dataobj._info = object_info(packed, reply.sizes[position])
+            self._session._note(dataobj)
             dataobj._own_state = DataObjectState.finished
-            self._session._noted.append(dataobj)
             self._found[dataobj] = self._instance(dataobj, source)
 
     def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:

@@ -23,7 +23,7 @@ class InterruptGuard:
     """`with InterruptGuard() as guard:` holds SIGINT back, except inside `with guard.waiting():`.
 
     Only in the main thread, and only where SIGINT has a Python handler; elsewhere it does nothing, since no
-    KeyboardInterrupt can appear there.
+    KeyboardInterrupt can appear there. Inside of another guard nothing is raised at all: the outer one holds it back.
     """
 
     __slots__ = ("_handler", "_held_back", "_is_waiting")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from rain.client.shape import TaskOptions
+from rain.client.shape import DEFAULT_OPTIONS, TaskOptions
 from rain.common.resources import check_resources
 from rain.common.units import parse_duration
 
@@ -21,6 +21,7 @@ class _DefaultCpus(int):
 
 
 DEFAULT_CPUS: int = _DefaultCpus(1)
+_NOTHING = (None,) * 6
 
 
 def read_options(
@@ -52,6 +53,9 @@ def read_options(
         ValueError: a value is not allowed, or `cpus` and `resources["cpus"]` differ.
         TypeError: a value is of a wrong type.
     """
+    given = (name, resources, timeout, cache, env, user_spec)
+    if given == _NOTHING and cpus is DEFAULT_CPUS and retries == 0 and priority == 0:
+        return DEFAULT_OPTIONS
     if name is not None and not isinstance(name, str):
         raise TypeError(f"The name of a task must be a str, not {name!r}")
     return TaskOptions(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rain.client.shape import ObjectShape
+from rain.client.shape import ObjectShape, object_shape
 from rain.common.content_type import check_content_type, merge_content_types
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
@@ -111,12 +111,7 @@ class OutputBase:
     @cached_property
     def shape(self) -> ObjectShape:
         """The spec of the data objects made from this output."""
-        return ObjectShape(
-            label=self.label or "",
-            content_type=self.content_type or "",
-            data_type=self.data_type,
-            size_hint=self.size_hint,
-        )
+        return object_shape(self.label or "", self.content_type or "", self.data_type, self.size_hint)
 
     def create_data_object(self, session: Session | None = None) -> DataObject:
         """Make and register a data object as described here, in `session` or the active one."""

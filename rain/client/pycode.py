@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgpack
@@ -22,7 +21,7 @@ from rain.common.labeled_list import LabeledList
 from rain.common.packing import PLAIN_TYPES, PickledValue, cloud_dump, dump_value, is_plain, pack_args
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rain.client.session import Session
 
@@ -42,7 +41,7 @@ _pack_plain: Callable[[Any], bytes] = msgpack.packb
 
 def _is_small_and_plain(value: Any) -> bool:
     kind = type(value)
-    return kind in PLAIN_TYPES and (kind is not str and kind is not bytes or len(value) <= MAX_PICKLE // 4)
+    return kind in PLAIN_TYPES and ((kind is not str and kind is not bytes) or len(value) <= MAX_PICKLE // 4)
 
 
 class Remote:

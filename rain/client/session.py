@@ -6,7 +6,6 @@ import threading
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rain.client.active import (
@@ -20,6 +19,7 @@ from rain.client.active import (
 from rain.client.data import DataObject
 from rain.client.failures import to_exception
 from rain.client.fetch import fetch_values
+from rain.client.interrupts import InterruptGuard
 from rain.client.submit import SubmitPacker
 from rain.client.task import Task
 from rain.client.updates import update_things
@@ -108,7 +108,7 @@ class Session:
 
     def _unsubmitted(self) -> list[Task | DataObject]:
         with self._lock:
-            return list(islice(self._things, self._submitted - FIRST_ID, None))
+            return self._things[self._submitted - FIRST_ID :]
 
     def __repr__(self) -> str:
         return f"<Session id={self.session_id} {self.name!r}{'' if self.active else ' closed'}>"
@@ -227,19 +227,27 @@ class Session:
             if not things and self._submitted == FIRST_ID:
                 return
             packer = SubmitPacker(self, self._templates)
+            last: tuple[Message, ...] = ()
             try:
                 for message in packer.messages(things):
-                    connection.post(message)
+                    if last:
+                        connection.post(*last)
+                    last = (message,)
             except BaseException:
                 self._discard(connection)
                 raise
-            self._ask(
-                lambda seq: SubmitCommit(seq, self.session_id, discard=False),
-                f"submitting {len(things)} tasks and objects to session {self.session_id}",
-            )
-            self._templates |= packer.new_templates
-            with self._lock:
-                self._submitted += len(things)
+            # Whether the server took it must be known, so Ctrl-C waits for the answer.
+            with InterruptGuard():
+                reply = connection.ask(
+                    lambda seq: SubmitCommit(seq, self.session_id, discard=False),
+                    f"submitting {len(things)} tasks and objects to session {self.session_id}",
+                    session=self.session_id,
+                    before=last,
+                )
+                self._raise_failure(reply)
+                self._templates |= packer.new_templates
+                with self._lock:
+                    self._submitted += len(things)
 
     def _discard(self, connection: Connection) -> None:
         with suppress(RainException):
@@ -407,10 +415,15 @@ class Session:
 
     def _note_finished(self, things: Iterable[Task | DataObject]) -> None:
         for thing in things:
+            self._note(thing)
             if isinstance(thing, Task):
                 thing._own_state = TaskState.finished
             else:
                 thing._own_state = DataObjectState.finished
+
+    def _note(self, thing: Task | DataObject) -> None:
+        """The thing gets a state of its own, which a later `wait_all` takes away."""
+        if thing._own_state is None:
             self._noted.append(thing)
 
 

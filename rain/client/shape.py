@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgpack
@@ -49,6 +49,14 @@ class ObjectShape:
 
 
 PLAIN_BLOB = ObjectShape()
+
+
+@lru_cache(maxsize=1024)
+def object_shape(
+    label: str = "", content_type: str = "", data_type: DataType = DataType.BLOB, size_hint: float | None = None
+) -> ObjectShape:
+    """A shape without user data; the same object for equal arguments."""
+    return ObjectShape(label, content_type, data_type, size_hint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +114,16 @@ class TaskShape:
             fields["labels"] = self.labels
         fields["outputs"] = [shape.to_map() for shape in self.outputs]
         return pack_plain(fields, f"spec of a task of type {self.task_type!r}")
+
+
+DEFAULT_OPTIONS = TaskOptions(resources={"cpus": 1})
+"""Of tasks made without any option."""
+
+
+@lru_cache(maxsize=1024)
+def default_shape(task_type: str, labels: tuple[str | None, ...] | None, outputs: tuple[ObjectShape, ...]) -> TaskShape:
+    """The shape of tasks made without any option; the same object for equal arguments."""
+    return TaskShape(task_type, DEFAULT_OPTIONS, labels, outputs)
 
 
 def pack_plain(value: Any, what: str) -> bytes:

@@ -9,7 +9,16 @@ from rain.client.data import DataObject, output_object, to_dataobj
 from rain.client.embedding import embed
 from rain.client.options import DEFAULT_CPUS, read_options
 from rain.client.output import OutputBase, to_output
-from rain.client.shape import PLAIN_BLOB, ObjectShape, TaskOptions, TaskShape, pack_plain
+from rain.client.shape import (
+    DEFAULT_OPTIONS,
+    PLAIN_BLOB,
+    ObjectShape,
+    TaskOptions,
+    TaskShape,
+    default_shape,
+    object_shape,
+    pack_plain,
+)
 from rain.client.site import here
 from rain.client.specs import spec_of
 from rain.common.attribute_views import TaskAttributes
@@ -140,7 +149,10 @@ class Task(metaclass=TaskMeta):
         labels, objects = _read_inputs(inputs)
         shapes, made = _read_outputs(outputs, labelled)
         new = [output for output in made if output._role and not hasattr(output, "_session")]
-        self._shape = TaskShape(task_type, options, labels, tuple(shapes))
+        if options is DEFAULT_OPTIONS:
+            self._shape = default_shape(task_type, labels, tuple(shapes))
+        else:
+            self._shape = TaskShape(task_type, options, labels, tuple(shapes))
         self._args = None if config is None else pack_plain(config, f"config of a task of type {task_type!r}")
         self._inputs = objects
         self._outputs = tuple(made)
@@ -188,8 +200,8 @@ class Task(metaclass=TaskMeta):
 
     @state.setter
     def state(self, value: TaskState | None) -> None:
+        self._session._note(self)
         self._own_state = value
-        self._session._noted.append(self)
 
     @property
     def _is_submitted(self) -> bool:
@@ -347,7 +359,7 @@ def _read_outputs(outputs: Any, labelled: bool) -> tuple[list[ObjectShape], list
     if isinstance(outputs, int):
         if outputs < 0:
             raise ValueError(f"The number of outputs cannot be negative: {outputs}")
-        shapes = [ObjectShape(f"out{i}") if labelled else PLAIN_BLOB for i in range(outputs)]
+        shapes = [object_shape(f"out{i}") if labelled else PLAIN_BLOB for i in range(outputs)]
         return shapes, [output_object(shape) for shape in shapes]
     if isinstance(outputs, (str, bytes, OutputBase, DataObject)) or not isinstance(outputs, Iterable):
         raise TypeError(f"The outputs of a task must be a number or a sequence, not {outputs!r}")

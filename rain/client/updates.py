@@ -31,6 +31,7 @@ def update_things(session: Session, things: list[Task | DataObject]) -> None:
     for position, thing in enumerate(things):
         state = infos.states[position]
         packed = infos.infos[position] if infos.infos else None
+        session._note(thing)
         if isinstance(thing, Task):
             thing._own_state = TaskState(state)
             if packed is not None:
@@ -39,4 +40,3 @@ def update_things(session: Session, things: list[Task | DataObject]) -> None:
             thing._own_state = DataObjectState(state)
             if packed is not None:
                 thing._info = object_info(packed)
-        session._noted.append(thing)

@@ -14,9 +14,10 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rain.common.ids import ID
+if TYPE_CHECKING:
+    from rain.common.ids import ID
 
 
 class RainException(Exception):

@@ -219,8 +219,8 @@ class DataServer:
             if room:
                 self._connections.add(connection)
         if not room:
-            sock.close()
             _log.warning("refused connection from %s: all %d data connections are busy", peer, self._limit)
+            sock.close()
             return
         try:
             connection.thread.start()

@@ -22,7 +22,7 @@ int (64 bit), float, str, bytes, bool, None are msgpack; every other value is Ex
 
 from __future__ import annotations
 
-from array import array
+from array import array  # noqa: TC003 - the codec evaluates the annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -342,7 +342,10 @@ class ObjectsStored:
 
 @dataclass(frozen=True, slots=True)
 class ObjectsMissing:
-    """The worker could not read the object from these holders, three attempts each (its own address = its own copy is damaged)."""
+    """The worker could not read the object from these holders, three attempts each.
+
+    Its own address among them: its own copy is damaged.
+    """
 
     session: int
     object_id: int

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ConstantStore:
@@ -45,9 +48,14 @@ class ConstantStore:
     def read(self, session: int, obj: int, offset: int, length: int) -> tuple[int, bytes] | None:
         """(total size, bytes from `offset`; length 0 = the whole rest), None if it is not here."""
         try:
-            with open(self._path(session, obj), "rb") as file:
-                total = os.fstat(file.fileno()).st_size
-                file.seek(offset)
-                return total, file.read(length or -1)
+            return read_piece(self._path(session, obj), offset, length)
         except FileNotFoundError:
             return None
+
+
+def read_piece(path: Path, offset: int, length: int) -> tuple[int, bytes]:
+    """(size of the file, bytes from `offset`; length 0 = the whole rest)."""
+    with open(path, "rb") as file:
+        total = os.fstat(file.fileno()).st_size
+        file.seek(offset)
+        return total, file.read(length or -1)

@@ -10,25 +10,29 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rain
 from rain.common.errors import RainException
 from rain.net.access import AccessFile, remove_access_file, write_access_file
 from rain.net.address import Address
-from rain.net.channel import Channel, ChannelHandler
 from rain.net.dataclient import DataClient
 from rain.net.listener import Listener, listen
 from rain.net.secret import Secret, generate_secret, given_secret
 from rain.process.limits import raise_descriptor_limit
 from rain.process.spawn import watch_owner
 from rain.process.workdir import WorkDirectory, claim_workdir, make_log_directory, write_ready_file
-from rain.protocol.handshake import PeerHello
 from rain.server.constants import ConstantStore
 from rain.server.core.core import ServerCore
 from rain.server.core.state import CoreOptions
 from rain.server.relay import ServerValues
 from rain.server.shell import ServerShell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rain.net.channel import Channel, ChannelHandler
+    from rain.protocol.handshake import PeerHello
 
 logger = logging.getLogger("rain.server")
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rain.net.dataclient import DataClient, DataUnavailable
 from rain.protocol.data import NOT_HERE, OK, Piece
-from rain.server.constants import ConstantStore
-from rain.server.core.core import ServerCore
+from rain.server.constants import read_piece
 from rain.server.core.events import CopyUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rain.server.constants import ConstantStore
+    from rain.server.core.core import ServerCore
 
 KEEP_SECONDS = 10.0
 """How long a relayed value is kept after its last read."""
@@ -55,9 +60,7 @@ class ServerValues:
         path = await self._relay(session, object_id)
         if path is None:
             return NOT_HERE, 0, 0, b""
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return OK, 0, path.stat().st_size, file.read(length or -1)
+        return OK, 0, *read_piece(path, offset, length)
 
     async def _relay(self, session: int, object_id: int) -> Path | None:
         """A file with the value, fetched once for all who ask."""
@@ -66,7 +69,11 @@ class ServerValues:
         fetching = self._relayed.get(key)
         if fetching is None:
             fetching = self._relayed[key] = asyncio.ensure_future(self._fetch(session, object_id))
-        path = await asyncio.shield(fetching)
+        try:
+            path = await asyncio.shield(fetching)
+        except OSError:  # e.g. the disk is full; who asks next tries anew
+            self._relayed.pop(key, None)
+            raise
         if key in self._expiry:
             self._expiry[key].cancel()
         self._expiry[key] = loop.call_later(KEEP_SECONDS if path else 0.0, self._forget, key)

@@ -5,15 +5,18 @@ Everything it depends on is passed in, so that a simulated loop and simulated ch
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rain.protocol.messages import Heartbeat, Message
 from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, WriteConstant
-from rain.server.core.core import ServerCore
 from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from rain.server.core.core import ServerCore
 
 logger = logging.getLogger("rain.server")
 

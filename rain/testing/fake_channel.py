@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rain.protocol.messages import Message
 
 M = TypeVar("M")
+
+_POLL = 0.0005
 
 
 class FakeChannel:
@@ -60,10 +63,13 @@ class FakeChannel:
             return messages
 
     def wait_readable(self, timeout: float | None) -> bool:
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: bool(self._to_client) or self._ended is not None or self.closed, timeout
-            )
+        # No lock: a KeyboardInterrupt, which may be raised here, would leave it locked.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (self._to_client or self._ended is not None or self.closed):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        return True
 
     def close(self) -> None:
         with self._changed:

@@ -67,7 +67,7 @@ def snapshot() -> Snapshot:
         threads=frozenset(f"{thread.name} (ident {thread.ident})" for thread in threading.enumerate()),
         descriptors=_descriptors(),
         shared_memory=_named_entries(Path("/dev/shm")),
-        directories=_named_entries(Path(tempfile.gettempdir())),
+        directories=_temporary_directories(Path(tempfile.gettempdir())),
         sockets=_unix_sockets(),
     )
 
@@ -151,6 +151,16 @@ def _named_entries(folder: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     return frozenset(str(folder / name) for name in names if any(part in name.lower() for part in _NAME_PARTS))
+
+
+def _temporary_directories(folder: Path) -> frozenset[str]:
+    """Entries with Rain's name; of the folders that all clusters of a user share, their entries."""
+    shared = {f"rain-{os.getuid()}", "rain-logs", "rain-work"}
+    entries = {entry for entry in _named_entries(folder) if Path(entry).name not in shared}
+    for name in shared:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            entries.update(str(folder / name / entry) for entry in os.listdir(folder / name) if entry != "access")
+    return frozenset(entries)
 
 
 def _unix_sockets() -> frozenset[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
@@ -14,8 +13,12 @@ from rain.protocol import messages as m
 from rain.server.core.actions import Send, ServerAction
 from rain.server.core.core import ServerCore
 from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
-from rain.server.core.session import Session
 from rain.server.core.state import CoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rain.server.core.session import Session
 
 MessageType = TypeVar("MessageType")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 
 import pytest
@@ -216,6 +218,38 @@ def test_foreign_objects_are_refused_at_submit(session, client, server):
     assert server.all(SubmitCommit)[-1].discard
     assert task.state is None
     other.close()
+
+
+def test_interrupted_commit_is_known_to_the_client(session, task, server):
+    answer = server._answer
+
+    def interrupt_at_commit(message):
+        if isinstance(message, SubmitCommit):
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer(message)
+
+    server._answer = interrupt_at_commit
+    with pytest.raises(KeyboardInterrupt):
+        session.submit()
+    assert not server.all(SubmitCommit)[0].discard
+    assert task.state is TaskState.notAssigned
+    assert session.task_count == 0
+
+
+def test_interrupted_chunk_is_taken_back(session, task, server, monkeypatch):
+    monkeypatch.setattr("rain.client.submit.MAX_NODES", 1)
+    answer = server._answer
+
+    def interrupt_at_chunk(message):
+        if isinstance(message, SubmitChunk):
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer(message)
+
+    server._answer = interrupt_at_chunk
+    with pytest.raises(KeyboardInterrupt):
+        session.submit()
+    assert [commit.discard for commit in server.all(SubmitCommit)] == [True]
+    assert session.task_count == 1
 
 
 def test_timeout_stops_the_waiting_only(session, task, server):

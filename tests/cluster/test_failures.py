@@ -141,9 +141,8 @@ def test_large_results_of_a_killed_worker_are_computed_again(leak_check: None) -
             task.output.keep()
         session.submit()
         session.wait_all()
-        for worker_id, process in sorted(worker_processes(client).items()):
-            process.kill()
-            break
+        worker_id, victim = sorted(worker_processes(client).items())[0]
+        victim.kill()
         until(lambda: worker_id not in worker_processes(client))
         for n, task in enumerate(made):
             assert task.output.fetch().get_bytes() == bytes([n]) * (1 << 20)

@@ -93,7 +93,7 @@ def fire_one(address: Address, data: bytes, *, timeout: float = TIMEOUT, end: bo
     """Send bytes (and the end of the stream if `end`); return whether the port closed the connection in time."""
     deadline = time.monotonic() + timeout
     with socket.create_connection((address.host, address.port), timeout) as sock:
-        with contextlib.suppress(ConnectionError):  # it may close before it has read everything
+        with contextlib.suppress(OSError):  # it may close before it has read everything
             sock.sendall(data)
             if end:
                 sock.shutdown(socket.SHUT_WR)

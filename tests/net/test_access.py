@@ -150,7 +150,9 @@ def test_removed_only_by_its_server(environ):
 
 def test_newest_of_those_that_match(environ):
     write_access_file(access(port=1, created=1.0), environ)
-    write_access_file(access(port=2, created=3.0, hostname="elsewhere", addresses=["10.0.0.1", "node.example"]), environ)
+    write_access_file(
+        access(port=2, created=3.0, hostname="elsewhere", addresses=["10.0.0.1", "node.example"]), environ
+    )
     write_access_file(access(port=2, created=2.0), environ)
 
     def port_and_time(address):

@@ -77,7 +77,9 @@ def channel(peer):
 def receive_all(sock: socket.socket, count: int) -> list[m.Message]:
     reader, messages = FrameReader(), []
     while len(messages) < count:
-        messages += [codec.decode(frame) for frame in reader.feed(sock.recv(1 << 20))]
+        data = sock.recv(1 << 20)
+        assert data, "closed"
+        messages += [codec.decode(frame) for frame in reader.feed(data)]
     return messages
 
 
@@ -86,7 +88,7 @@ def test_both_ways(peer, channel):
     assert receive_all(peer.socket, 2) == [m.Accepted(1), m.Accepted(2)]
     peer.socket.sendall(codec.encode([m.Accepted(3), m.Accepted(4)]))
     assert channel.receive(5) == [m.Accepted(3), m.Accepted(4)]
-    assert channel.local == "127.0.0.1:%d" % peer.socket.getpeername()[1]
+    assert channel.local == f"127.0.0.1:{peer.socket.getpeername()[1]}"
     assert channel.fileno() > 0
 
 
@@ -149,9 +151,13 @@ def test_lost_connection_names_the_address(peer, channel):
     peer.socket.close()
     with pytest.raises(RainConnectionError, match=f"connection to {peer.address} is lost: the other side closed it"):
         channel.receive(5)
-    with pytest.raises(RainConnectionError, match=str(peer.address)):
+
+    def send_until_noticed():
         for _ in range(100):
             channel.send(m.Accepted(1))
+
+    with pytest.raises(RainConnectionError, match=str(peer.address)):
+        send_until_noticed()
 
 
 def test_garbage_is_a_lost_connection(peer, channel):
@@ -182,13 +188,20 @@ def test_a_peer_that_reads_nothing(peer, monkeypatch):
 def test_interrupted_send_stays_in_step(peer, channel):
     """Ctrl-C within a large message: the rest goes out with the next call."""
     piece = m.ConstantPiece(1, 10, 0, 1, bytes(32 << 20))
-    threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
-    # the signal is handled in the main thread, whichever raised it
     main = threading.main_thread().ident
     assert main is not None
-    threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
+
+    def interrupt():
+        assert peer.socket.recv(
+            1, socket.MSG_PEEK
+        )  # the first bytes are there, more than fits into the buffers follows
+        signal.pthread_kill(main, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         channel.send(piece)
+    interrupting.join()
     received: list[m.Message] = []
     reading = threading.Thread(target=lambda: received.extend(receive_all(peer.socket, 2)))
     reading.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from contextlib import asynccontextmanager
 
@@ -236,17 +237,20 @@ async def test_a_port_that_does_not_answer():
 
 
 async def test_a_port_of_something_else():
-    async def greet(reader, writer):
-        writer.write(b"SSH-2.0-OpenSSH\r\n")
-        await reader.read()
-        writer.close()
+    def greet(listening):
+        sock, _ = listening.accept()
+        with sock:
+            sock.sendall(b"SSH-2.0-OpenSSH\r\n")
+            sock.settimeout(5)
+            with contextlib.suppress(ConnectionError):
+                while sock.recv(100):
+                    pass
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    with pytest.raises(RainException, match="is not a Rain server"):
-        await connect(address, "client", SECRET, Recorder(), timeout=5)
-    server.close()
-    await server.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        greeting = asyncio.create_task(asyncio.to_thread(greet, listening))
+        with pytest.raises(RainException, match="is not a Rain server"):
+            await connect(f"127.0.0.1:{listening.getsockname()[1]}", "client", SECRET, Recorder(), timeout=5)
+        await greeting
 
 
 async def test_a_taken_port_is_tried_again():
@@ -287,7 +291,7 @@ async def test_slow_handshakes_end(caplog):
     listener = await listen(
         "127.0.0.1:0", SECRET, lambda channel, peer: Recorder(), roles=("client",), handshake_timeout=0.2
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.address.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.address.port)
     with pytest.raises(ConnectionError):  # noqa: PT012
         for byte in hello():
             writer.write(bytes([byte]))

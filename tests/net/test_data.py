@@ -18,7 +18,7 @@ from rain.net.dataclient import DataClient, DataUnavailable
 from rain.net.dataserver import DataServer
 from rain.net.listener import listen
 from rain.net.secret import Secret, generate_secret
-from rain.net.sockets import open_connection
+from rain.net.sockets import bind_listening, open_connection, server_handshake, shake_hands
 from rain.protocol.data import (
     ANSWER_SIZE,
     NOT_HERE,
@@ -27,7 +27,6 @@ from rain.protocol.data import (
     UNREADABLE,
     DataAnswer,
     DataRequest,
-    RequestReader,
     pack_answer,
     pack_request,
     unpack_answer,
@@ -267,8 +266,9 @@ def test_full_server_drops_the_longest_idle_connection():
 
 def test_busy_server_refuses(caplog):
     with nothing_left(), thread_server(MemorySource(), connections=1) as address:
-        with socket.create_connection((address.host, address.port)):
-            time.sleep(0.05)
+        with socket.create_connection((address.host, address.port)) as sock:
+            sock.sendall(hello("data"))
+            assert sock.recv(1)
             assert fire_one(address, hello("data"))
         assert "all 1 data connections are busy" in caplog.text
 
@@ -313,10 +313,8 @@ def test_insecure_data_server():
 
 
 @contextlib.contextmanager
-def scripted_port(*answers: bytes):
-    """A data port that answers requests with these bytes, one after the other, then closes."""
-    from rain.net.sockets import bind_listening, server_handshake, shake_hands
-
+def scripted_port(answer: bytes, *, silent: bool = False):
+    """A data port that answers the first request with these bytes, then ends its stream or says nothing more."""
     listening = bind_listening(Address("127.0.0.1", 0))
 
     def serve():
@@ -324,12 +322,12 @@ def scripted_port(*answers: bytes):
         with sock, contextlib.suppress(OSError):
             shake_hands(sock, server_handshake(SECRET, ("data",)), time.monotonic() + 5)
             sock.settimeout(5)
-            reader = RequestReader()
-            for answer in answers:
-                while not reader.feed(sock.recv(4096)):
-                    pass
-                sock.sendall(answer)
-            time.sleep(0.02)
+            assert sock.recv(4096)
+            sock.sendall(answer)
+            if not silent:
+                sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -339,19 +337,19 @@ def scripted_port(*answers: bytes):
 
 
 @pytest.mark.parametrize(
-    ("answers", "text"),
+    ("answer", "text"),
     [
-        ([b"x" * 100], "magic"),
-        ([pack_answer(DataAnswer(5, OK, 0, 1, 1)) + b"x"], "out of step"),
-        ([pack_answer(DataAnswer(0, OK, 0, 10, 3)) + b"abc"], "a piece of 3 bytes came instead of 4"),
-        ([pack_answer(DataAnswer(0, OK, 0, 10, 4)) + b"ab"], "closed"),
-        ([pack_answer(DataAnswer(0, OK, 0, 10, 4)) + b"abcd" + pack_answer(DataAnswer(1, OK, 0, 11, 4))], "piece"),
-        ([pack_answer(DataAnswer(0, 9, 0, 10, 4))], "unknown status"),
-        ([], "closed"),
+        (b"x" * 100, "magic"),
+        (pack_answer(DataAnswer(5, OK, 0, 1, 1)) + b"x", "out of step"),
+        (pack_answer(DataAnswer(0, OK, 0, 10, 3)) + b"abc", "a piece of 3 bytes came instead of 4"),
+        (pack_answer(DataAnswer(0, OK, 0, 10, 4)) + b"ab", "closed"),
+        (pack_answer(DataAnswer(0, OK, 0, 10, 4)) + b"abcd" + pack_answer(DataAnswer(1, OK, 0, 11, 4)), "piece"),
+        (pack_answer(DataAnswer(0, 9, 0, 10, 4)), "unknown status"),
+        (b"", "closed"),
     ],
 )
-def test_broken_answers(answers, text, tmp_path):
-    with nothing_left(), scripted_port(*answers) as address:
+def test_broken_answers(answer, text, tmp_path):
+    with nothing_left(), scripted_port(answer) as address:
         client = DataClient(SECRET, piece=4, timeout=5)
         with pytest.raises(DataUnavailable, match=text) as caught:
             client.fetch_file(address, 1, 10, tmp_path / "value")
@@ -379,7 +377,7 @@ def test_silent_port():
 
 
 def test_silence_within_a_transfer():
-    with nothing_left(), scripted_port(pack_answer(DataAnswer(0, OK, 0, 10, 10)), b"") as address:
+    with nothing_left(), scripted_port(pack_answer(DataAnswer(0, OK, 0, 10, 10)), silent=True) as address:
         client = DataClient(SECRET, timeout=0.1)
         with pytest.raises(DataUnavailable, match="nothing came in time"):
             client.fetch_bytes(address, 1, 10)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from rain.protocol.messages import AssignTasks, Blobs
 from rain.server.core.graph import ASSIGNED
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
 from rain.server.core.waits import object_spec
-from rain.server.core.workers import Worker
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
+    from rain.server.core.workers import Worker
 
 
 def assign(state: ServerState, session: Session, worker: Worker, task: int) -> None:
@@ -50,7 +53,7 @@ def assignment_message(state: ServerState, session: Session, worker: Worker, tas
                 if known != incarnation and (known is None or isinstance(known, int) or incarnation not in known):
                     lacking[obj] = None
     args: Blobs = [graph.args[task] for task in tasks]
-    solo = array("I", [task for task in tasks if task in session.attempts_lost]) if session.attempts_lost else array("I")
+    solo = array("I", [task for task in tasks if task in session.attempts_lost])
     objects = list(lacking)
     specs, infos, values, holders = _inputs(state, session, worker, objects)
     return AssignTasks(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rain.server.core.graph import (
     ASSIGNED,
     CONSTANT,
@@ -13,9 +15,11 @@ from rain.server.core.graph import (
     TASK_FINISHED,
     UNFINISHED,
 )
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
 from rain.server.scheduler.queues import split
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
 
 
 def sanity_check(state: ServerState) -> None:

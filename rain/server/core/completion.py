@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rain.common.failure import Failure
-from rain.protocol.messages import TaskFailed, TasksDone, TasksReturned, TasksStarted
 from rain.server.core.failing import fail_task
 from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
 from rain.server.core.retention import inputs_consumed, object_unneeded, task_without_outputs_finished
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
 from rain.server.core.waits import notify
-from rain.server.core.workers import Worker
+
+if TYPE_CHECKING:
+    from rain.protocol.messages import TaskFailed, TasksDone, TasksReturned, TasksStarted
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
+    from rain.server.core.workers import Worker
 
 
 def is_current(session: Session, worker: Worker, task: int, run: int) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.protocol.messages import (
@@ -38,7 +37,6 @@ from rain.server.core.check import sanity_check
 from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 from rain.server.core.failing import end_session, fail_session
 from rain.server.core.graph import FINISHED
-from rain.server.core.session import Session
 from rain.server.core.state import ClientPeer, CoreOptions, ServerState
 from rain.server.core.submit import stage_chunk
 from rain.server.core.workers import Worker
@@ -46,6 +44,11 @@ from rain.server.scheduler.balance import balance
 from rain.server.scheduler.infeasible import check_infeasible
 from rain.server.scheduler.placement import schedule
 from rain.server.scheduler.resources import parse_offer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rain.server.core.session import Session
 
 NO_WORKER_AFTER = 4.5
 """Seconds; with the tick every 0.5 s the warning comes within 5 s (spec 6.10)."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import EndSession
 from rain.server.core.actions import DropConstants
 from rain.server.core.graph import Graph
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
 
 
 def attempts(session: Session, task: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import WithdrawTasks
@@ -20,9 +21,11 @@ from rain.server.core.graph import (
     TASK_FINISHED,
     UNFINISHED,
 )
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
-from rain.server.core.workers import Worker
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
+    from rain.server.core.workers import Worker
 
 UNREADABLE_LIMIT = 20
 """Failed reads of one object after which its session fails instead of trying for ever."""
@@ -48,6 +51,9 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
         back += len(returned)
     for request in state.info_requests.values():
         request.missing.discard(worker.incarnation)
+    if state.stopping is not None:
+        state.log("info", f"worker {worker.worker_id} (incarnation {worker.incarnation}) ended")
+        return
     state.log(
         "warning",
         f"worker {worker.worker_id} (incarnation {worker.incarnation}) lost: {reason}; "

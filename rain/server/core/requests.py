@@ -7,6 +7,7 @@ import msgpack
 from rain.common.failure import Failure
 from rain.common.states import TaskState
 from rain.protocol.messages import (
+    KEEP,
     Accepted,
     CloseSession,
     ConstantPiece,
@@ -23,7 +24,6 @@ from rain.protocol.messages import (
     SubmitCommit,
     UnkeepObjects,
 )
-from rain.protocol.messages import KEEP
 from rain.server.core.actions import Exit, WriteConstant
 from rain.server.core.failing import attempts, end_session
 from rain.server.core.graph import FINISHED, OBJECT, TASK
@@ -96,7 +96,8 @@ def _warn_of_python(state: ServerState, session: Session, client: ClientPeer) ->
     mine = minor_version(client.python)
     others = sorted({w.python for w in state.workers.values() if minor_version(w.python) != mine})
     if others:
-        text = f"The client runs Python {client.python}, workers run Python {', '.join(others)}: functions may fail there"
+        versions = ", ".join(others)
+        text = f"The client runs Python {client.python}, workers run Python {versions}: functions may fail there"
         state.send(client.peer, SessionWarning(session.number, text))
 
 

@@ -8,11 +8,15 @@ consumers are released.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rain.protocol.messages import KEEP
 from rain.server.core.actions import DropConstants
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, REMOVED, TASK_FINISHED
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
 
 
 def object_unneeded(state: ServerState, session: Session, obj: int) -> None:

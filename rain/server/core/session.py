@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -13,6 +12,9 @@ from rain.protocol.messages import WAIT_ALL
 from rain.server.core.graph import Graph
 from rain.server.core.staging import StagedSubmit
 from rain.server.scheduler.resources import Request, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 UNKNOWN_DURATION = 0.01
 """Seconds assumed for work never measured, so that unmeasured tasks spread over workers."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rain.common.failure import Failure
 from rain.common.states import TaskState
 from rain.protocol.messages import DeleteObjects, Message, Refused
 from rain.server.core.actions import Log, Send, ServerAction
 from rain.server.core.graph import READY
-from rain.server.core.session import Session
-from rain.server.core.workers import Worker
 from rain.server.scheduler.queues import Entry, ReadyQueue, entry, split
+
+if TYPE_CHECKING:
+    from rain.common.failure import Failure
+    from rain.server.core.session import Session
+    from rain.server.core.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)

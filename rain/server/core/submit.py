@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rain.protocol.messages import INLINE, KEEP, UPLOADED, SubmitChunk
 from rain.server.core.actions import WriteConstant
@@ -10,7 +11,9 @@ from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, MAX_ID, NOT_ASS
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import DurationGroup, Session, Template
 from rain.server.core.staging import StagedSubmit
-from rain.server.core.state import ServerState
+
+if TYPE_CHECKING:
+    from rain.server.core.state import ServerState
 
 
 class InvalidSubmitError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import (
@@ -17,7 +18,9 @@ from rain.protocol.messages import (
 )
 from rain.server.core.graph import ABSENT, FINISHED, REMOVED, TASK, TASK_FINISHED, UNFINISHED, Graph
 from rain.server.core.session import Session, Waiter
-from rain.server.core.state import ServerState
+
+if TYPE_CHECKING:
+    from rain.server.core.state import ServerState
 
 
 def is_done(graph: Graph, number: int) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from rain.server.core.graph import ASSIGNED
 from rain.server.core.recovery import withdraw_tasks
-from rain.server.core.state import ServerState
-from rain.server.core.workers import Worker
+
+if TYPE_CHECKING:
+    from rain.server.core.state import ServerState
+    from rain.server.core.workers import Worker
 
 MAX_MOVES = 3
 """A task is asked back at most so often."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rain.common.failure import Failure
 from rain.protocol.messages import SessionWarning
 from rain.server.core.failing import fail_task
-from rain.server.core.session import Session
-from rain.server.core.state import ServerState
 from rain.server.scheduler.placement import could_run
 from rain.server.scheduler.queues import ClassQueue, split
 from rain.server.scheduler.resources import Request, shortage
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
 
 WARN_AFTER = 0.5
 """Seconds; with the tick every 0.5 s the warning comes within 1 s."""

@@ -7,13 +7,16 @@ Tasks stay at the server until a worker can start them, except for a short prefe
 from __future__ import annotations
 
 import heapq
+from typing import TYPE_CHECKING
 
 from rain.server.core.assign import assign, assignment_message
 from rain.server.core.session import UNKNOWN_DURATION, Session
-from rain.server.core.state import ServerState
-from rain.server.core.workers import Worker
 from rain.server.scheduler.queues import ClassQueue, split
-from rain.server.scheduler.resources import Request
+
+if TYPE_CHECKING:
+    from rain.server.core.state import ServerState
+    from rain.server.core.workers import Worker
+    from rain.server.scheduler.resources import Request
 
 BANDWIDTH = 1e9
 """Bytes per second assumed between workers."""

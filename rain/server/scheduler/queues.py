@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from rain.server.scheduler.resources import Request
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rain.server.scheduler.resources import Request
 
 Entry = int
 

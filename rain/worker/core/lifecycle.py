@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SILENT_LOSSES = 3
 """A task that is first in line when its executor dies without having begun anything fails the n-th time."""
 
+_UNSENT = (WAITING, READY, STARTING)
+
 
 class Lifecycle:
     """Transitions of tasks that touch objects."""
@@ -274,14 +276,18 @@ class Lifecycle:
 
     def copy_lost(self, obj: DataObject, worker_id: str, now: float) -> None:
         """The store has lost the value, or cannot take it."""
-        session = self._objects.sessions[obj.key[0]]
-        was_present = obj.state == PRESENT
         self._outbox.missing(obj.key, [worker_id])
-        consumers = self._objects.to_gone(obj)
-        self.give_back(consumers, now)
+        was_present = obj.state == PRESENT
+        if obj.producer is None:
+            self.give_back(self._objects.to_gone(obj), now)
+        elif was_present:
+            self._objects.present_to_expected(obj)
+        else:
+            self._outbox.act(StopFetch(obj.key))
+            self._objects.fetching_to_expected(obj)
         if was_present and obj.users:
-            unsent = [task for task in session.tasks.values() if task.state in (READY, STARTING) and obj in task.inputs]
-            self.give_back(unsent, now)
+            tasks = self._objects.sessions[obj.key[0]].tasks.values()
+            self.give_back([task for task in tasks if task.state in _UNSENT and obj in task.inputs], now)
 
     # --- sessions ---
 

@@ -51,6 +51,12 @@ class ObjectTable:
         """The transfer failed, but a task here will produce it."""
         obj.state = EXPECTED
 
+    def present_to_expected(self, obj: DataObject) -> None:
+        """The value is lost, but a task here will produce it anew."""
+        obj.state = EXPECTED
+        self._outbox.delete(obj.key)
+        self._uncache(obj)
+
     def to_gone(self, obj: DataObject) -> list[Task]:
         """Forget it, with its value or transfer; returns the tasks that waited for it."""
         state, obj.state = obj.state, GONE

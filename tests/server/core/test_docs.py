@@ -28,7 +28,8 @@ def test_every_state_is_in_the_tables() -> None:
 
 def test_the_transitions_named_exist() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "rain/server/core").glob("*.py"))
-    named = {name for row in rows("States of a task") + rows("States of a data object") for name in re.findall(r"`(\w+)`", row[2])}
+    tables = rows("States of a task") + rows("States of a data object")
+    named = {name for row in tables for name in re.findall(r"`(\w+)`", row[2])}
     assert named
     missing = {name for name in named if f"def {name}(" not in sources}
     assert not missing

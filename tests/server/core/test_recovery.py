@@ -103,7 +103,8 @@ def test_a_rerun_does_not_replace_outputs_that_were_not_lost(story: ServerStory)
 def test_waiting_consumers_of_lost_objects_are_withdrawn(story: ServerStory) -> None:
     client, session = opened(story)
     first = story.worker(cpus=1)
-    story.submit(client, session, SubmitBuilder().task(11, [], [10]).task(13, [10], [12], keep=True, resources={"gpus": 1}))
+    builder = SubmitBuilder().task(11, [], [10]).task(13, [10], [12], keep=True, resources={"gpus": 1})
+    story.submit(client, session, builder)
     story.done(first, session, *story.assigned(first), size=1000)
     second = story.worker(cpus=1, gpus=[0])
     assert story.assigned(second) == [13]
@@ -146,7 +147,8 @@ def test_waiting_tasks_do_not_count_against_the_crash_limit(story: ServerStory) 
 def test_unreadable_copy_counts_as_lost(story: ServerStory) -> None:
     client, session = opened(story)
     holder = story.worker(cpus=1)
-    story.submit(client, session, SubmitBuilder().task(11, [], [10]).task(13, [10], [12], keep=True, resources={"gpus": 1}))
+    builder = SubmitBuilder().task(11, [], [10]).task(13, [10], [12], keep=True, resources={"gpus": 1})
+    story.submit(client, session, builder)
     story.done(holder, session, *story.assigned(holder), size=1000)
     other = story.worker(cpus=1, gpus=[0])
     assert story.assigned(other) == [13]

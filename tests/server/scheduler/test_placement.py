@@ -195,14 +195,13 @@ def test_a_blocked_task_gets_a_worker_reserved(story: ServerStory) -> None:
     story.submit(client, session, builder)
     running = story.assigned(worker)
     story.submit(client, session, SubmitBuilder().task(5001, [], [5000], resources={"cpus": 4}))
-    for step in range(30):
+    for _ in range(16):
         story.now += 1.0
         story.done(worker, session, running.pop(0), seconds=1.0)
         running += story.assigned(worker)
         if 5001 in running:
             break
     assert running == [5001]
-    assert step < 16
 
 
 def test_infeasible_tasks_are_told_and_fail_in_the_end() -> None:

@@ -68,13 +68,14 @@ TEMPLATES = {
     6: packed_template("py/never", resources={"cpus": 9}),
 }
 SESSIONS = (1, 2)
-TASKS = range(100, 112)
+TASKS = range(100, 116)
 CONSTANTS = range(10, 16)
 
 sessions = st.sampled_from(SESSIONS)
 tasks = st.sampled_from(TASKS)
 objects = st.sampled_from([*CONSTANTS, *(task + 100 for task in TASKS)])
 durations = st.sampled_from([1e-6, 3e-4, 0.1])
+rarely = st.integers(0, 5).map(lambda number: number == 5)
 subset = st.lists(tasks, min_size=1, max_size=5, unique=True)
 
 
@@ -95,6 +96,7 @@ class Cluster(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.pending: list[WorkerEvent] = []
+        self.gathering = 0
         self.executors: dict[int, _Executor] = {}
         self.builtins: dict[tuple[int, int, int], Run] = {}
         self.fetches: set[tuple[int, int]] = set()
@@ -109,9 +111,17 @@ class Cluster(RuleBasedStateMachine):
     # --- the core's turn ---
 
     def event(self, event: WorkerEvent) -> None:
+        """Something happens; the core hears of it now, or together with what happens next."""
         self.pending.append(event)
+        if self.gathering:
+            self.gathering -= 1
+        else:
+            self.turn()
 
-    @rule()
+    @rule(events=st.integers(1, 3))
+    def gather(self, events: int) -> None:
+        self.gathering = events
+
     def turn(self) -> None:
         events, self.pending = self.pending, []
         actions = self.core.handle(events, self.now)
@@ -197,28 +207,46 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(
         session=sessions,
-        numbers=subset,
+        first=tasks,
+        count=st.integers(1, 8),
+        templates=st.lists(st.sampled_from([0, 0, 0, *sorted(TEMPLATES)]), min_size=1, max_size=2),
+        inline=st.sets(st.sampled_from(CONSTANTS), max_size=2),
+        travelling=st.sets(st.sampled_from(CONSTANTS), max_size=2),
+        wild=rarely,
+        solo=rarely,
         data=st.data(),
-        inline=st.lists(st.sampled_from(CONSTANTS), max_size=3, unique=True),
-        travelling=st.lists(st.sampled_from(CONSTANTS), max_size=2, unique=True),
     )
-    def assign(self, session: int, numbers: list[int], data: st.DataObject, inline: list[int],
-               travelling: list[int]) -> None:  # fmt: skip
+    def assign(
+        self,
+        session: int,
+        first: int,
+        count: int,
+        templates: list[int],
+        inline: set[int],
+        travelling: set[int],
+        wild: bool,
+        solo: bool,
+        data: st.DataObject,
+    ) -> None:
+        known = self.core.sessions.get(session)
+        here = {*inline, *travelling, *(known.objects if known else ())}
+        choice = st.sampled_from(sorted({*here, *CONSTANTS} if wild else here) or [CONSTANTS[0]])
         column = []
-        for number in numbers:
+        for number in range(first, min(first + count, TASKS[-1] + 1)):
             run = self.runs_so_far[(session, number)] = self.runs_so_far.get((session, number), 0) + 1
             self.forget(session, number)
             self.assigned[(session, number)] = run
-            earlier = [task + 100 for task in TASKS if task < number]
-            inputs = data.draw(st.lists(st.sampled_from([*CONSTANTS, *earlier]), max_size=3))
+            inputs = [obj for obj in data.draw(st.lists(choice, max_size=2)) if obj < number + 100] if here else []
+            if column and column[-1].outputs and data.draw(rarely):
+                inputs.append(column[-1].outputs[0])
             outputs = (number + 100,) if number % 4 else ()
-            column.append(TaskOf(number, inputs, outputs, data.draw(st.sampled_from(sorted(TEMPLATES))), run))
-        offered = [InputOf(number, b"value") for number in inline]
-        offered += [InputOf(number, spec=msgpack.packb({})) for number in travelling if number not in inline]
-        solo = numbers[:1] if data.draw(st.booleans()) else []
-        templates = {} if session in self.sent_templates else TEMPLATES
+            column.append(TaskOf(number, inputs, outputs, templates[number % len(templates)], run))
+        offered = [InputOf(number, b"value") for number in sorted(inline)]
+        offered += [InputOf(number, spec=msgpack.packb({})) for number in sorted(travelling - inline)]
+        news = {} if session in self.sent_templates else TEMPLATES
         self.sent_templates.add(session)
-        self.event(ServerSaid(assign_tasks(column, session=session, templates=templates, objects=offered, solo=solo)))
+        alone = [column[0].id] if solo else []
+        self.event(ServerSaid(assign_tasks(column, session=session, templates=news, objects=offered, solo=alone)))
 
     def named_runs(self, session: int, numbers: list[int]) -> tuple[array[int], array[int]]:
         runs = [self.runs_so_far.get((session, number), 0) for number in numbers]
@@ -230,31 +258,38 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(session=sessions, numbers=subset)
     def cancel(self, session: int, numbers: list[int]) -> None:
-        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers))))
         for number in numbers:
             self.forget(session, number)
+        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers))))
 
     @rule(session=sessions, numbers=st.lists(objects, min_size=1, max_size=6))
     def delete(self, session: int, numbers: list[int]) -> None:
         self.event(ServerSaid(DeleteObjects(session, array("I", numbers))))
 
-    @rule(session=sessions)
+    @rule(session=sessions, really=rarely)
+    def session_ends(self, session: int, really: bool) -> None:
+        if really:
+            self.end_session(session)
+
     def end_session(self, session: int) -> None:
-        self.event(ServerSaid(EndSession(session)))
         self.sent_templates.discard(session)
         for number in TASKS:
             self.forget(session, number)
+        self.event(ServerSaid(EndSession(session)))
 
-    @rule()
-    def ask(self) -> None:
-        self.event(ServerSaid(GetWorkerInfo(1)))
+    @rule(really=rarely)
+    def ask(self, really: bool) -> None:
+        if really:
+            self.event(ServerSaid(GetWorkerInfo(1)))
 
     @precondition(lambda self: not self.pending)
-    @rule()
-    def server_lost(self) -> None:
-        self.event(ServerLost())
+    @rule(really=rarely)
+    def server_lost(self, really: bool) -> None:
+        if not really:
+            return
         self.assigned.clear()
         self.sent_templates.clear()
+        self.pending.append(ServerLost())
         self.turn()
         assert not self.store
         assert not self.fetches
@@ -317,26 +352,31 @@ class Cluster(RuleBasedStateMachine):
     def value_damaged(self, data: st.DataObject) -> None:
         self.event(StoreFailed(data.draw(st.sampled_from(sorted(self.store))), "damaged"))
 
+    @rule(duration=durations)
+    def everything_moves(self, duration: float) -> None:
+        self.now += duration
+        for number, executor in list(self.executors.items()):
+            if not executor.registered:
+                executor.registered = True
+                self.pending.append(ExecutorReady(number))
+            elif executor.line:
+                runs, executor.line = executor.line, []
+                self.pending.append(RunsEnded(number, [self.result(run, True, duration) for run in runs], []))
+        for key in sorted(self.builtins):
+            self.pending.append(RunsEnded(0, [self.result(self.builtins.pop(key), True, duration)], []))
+        for key in sorted(self.fetches):
+            self.store.add(key)
+            self.pending.append(ObjectArrived(key, 5))
+        self.fetches.clear()
+        self.turn()
+
     # --- the end ---
 
     def run_to_the_end(self) -> None:
         for _ in range(500):
-            self.turn()
-            self.now += 0.01
-            for number, executor in self.executors.items():
-                if not executor.registered:
-                    executor.registered = True
-                    self.event(ExecutorReady(number))
-                elif executor.line:
-                    runs, executor.line = executor.line, []
-                    self.event(RunsEnded(number, [self.result(run, True, 0.001) for run in runs], []))
-            for key in sorted(self.builtins):
-                self.event(RunsEnded(0, [self.result(self.builtins.pop(key), True, 0.01)], []))
-            for key in sorted(self.fetches):
-                self.store.add(key)
-                self.event(ObjectArrived(key, 5))
-            self.fetches.clear()
-            if not self.pending:
+            self.everything_moves(0.001)
+            busy = self.builtins or self.fetches or any(e.line or not e.registered for e in self.executors.values())
+            if not busy:
                 return
         raise AssertionError("the worker does not come to rest")
 
@@ -356,8 +396,8 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

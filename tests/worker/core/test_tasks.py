@@ -296,6 +296,32 @@ class TestStoreFailed:
         assert story.returned() == [20]
         assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID])]
 
+    def test_a_task_that_still_waits_for_another_input(self):
+        story = WorkerStory()
+        story.assign(TaskOf(20, [10, 11]), templates=BUILTIN, objects=[InputOf(10, b"x"), InputOf(11)])
+        story.happens(StoreFailed((1, 10), "damaged"))
+        assert story.returned() == [20]
+
+    def test_the_old_copy_of_something_being_made_anew(self):
+        story = WorkerStory()
+        story.assign(TaskOf(1), templates=BUILTIN, objects=[InputOf(21, b"x")])
+        story.succeed(0, story.run_of(1))
+        story.assign(TaskOf(20, [], [21]), TaskOf(22, [21]))
+        story.happens(StoreFailed((1, 21), "damaged"))
+        assert story.object_state(21) == "expected"
+        assert story.returned() == [22]
+        story.succeed(0, story.run_of(20))
+        assert story.object_state(21) == "present"
+
+    def test_the_transfer_of_something_being_made_here(self):
+        story = WorkerStory()
+        story.assign(TaskOf(22, [21]), templates=BUILTIN, objects=[InputOf(21)])
+        story.assign(TaskOf(20, [], [21]))
+        story.happens(StoreFailed((1, 21), "disk full"))
+        assert story.all(StopFetch) == [StopFetch((1, 21))]
+        story.succeed(0, story.run_of(20))
+        assert story.started() == [22]
+
     def test_a_task_for_which_an_executor_starts(self):
         story = WorkerStory()
         story.assign(TaskOf(20, [10]), templates=PY, objects=[InputOf(10, b"x")])
