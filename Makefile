@@ -8,17 +8,24 @@ PYTEST_ARGS ?=
 REPEAT ?= 3
 SOAK_MINUTES ?= 10
 
+# Debian keeps what `python -m venv` needs in a package of its own.
+NEED_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; } \
+	|| { echo "Please install the Debian package python3-venv (as root: apt-get install python3-venv)." >&2; exit 1; }
+
 .PHONY: demo test lint check bench-setup bench soak clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python examples/census.py --out $(DEMO_VENV)/census
 
 $(DEMO_VENV)/.installed: pyproject.toml setup.py $(shell find rain -name '*.py' -o -name '*.capnp')
+	@$(NEED_VENV)
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
 	touch $@
 
 $(VENV)/.test-installed: pyproject.toml setup.py
+	@$(NEED_VENV)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@

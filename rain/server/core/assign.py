@@ -10,6 +10,8 @@ from rain.server.core.graph import ASSIGNED
 from rain.server.core.waits import object_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
     from rain.server.core.workers import Worker
@@ -24,6 +26,20 @@ def assign(state: ServerState, session: Session, worker: Worker, task: int) -> N
     graph.run[task] += 1
     session.ready -= 1
     worker.take(session.number, task, template.request, session.groups[graph.group[task]].expected)
+
+
+def portions(state: ServerState, session: Session, tasks: list[int]) -> Iterator[list[int]]:
+    """Cut tasks into portions whose arguments fit into one message."""
+    args, budget = session.graph.args, state.options.message_budget
+    begin = size = 0
+    for position, task in enumerate(tasks):
+        packed = args[task]
+        if packed is not None:
+            size += len(packed)
+            if size > budget and position > begin:
+                yield tasks[begin:position]
+                begin, size = position, len(packed)
+    yield tasks[begin:]
 
 
 def assignment_message(state: ServerState, session: Session, worker: Worker, tasks: list[int]) -> AssignTasks:
@@ -87,11 +103,13 @@ def _inputs(
     infos: Blobs = []
     values: Blobs = []
     holders: list[list[str]] = []
+    budget = state.options.message_budget
     for obj in objects:
         specs.append(object_spec(session, obj))
         infos.append(graph.info.get(obj))
         value = graph.value[obj]
-        if value is not None and len(value) < state.options.inline_limit:
+        if value is not None and len(value) < state.options.inline_limit and len(value) <= budget:
+            budget -= len(value)
             values.append(value)
             holders.append([])
             graph.add_replica(obj, worker.incarnation)

@@ -25,7 +25,8 @@ class CoreOptions:
     crash_limit: workers a task may be running on when they are lost (0 = any number). infeasible_timeout: seconds
     until a task that can never run fails (None = never). idle_timeout: seconds without clients, sessions and tasks
     until the server ends (None = never). first_session: number of the first session. prefetch_seconds: work sent
-    ahead of a worker's needs. inline_limit: values below this many bytes ride in messages. constant_memory: constants
+    ahead of a worker's needs. inline_limit: values below this many bytes ride in messages. message_budget: bytes of
+    values and arguments in one message; far below what a channel takes. constant_memory: constants
     from this many bytes on go to the constant store. check: run `sanity_check` after each batch.
     """
 
@@ -35,6 +36,7 @@ class CoreOptions:
     first_session: int = 1
     prefetch_seconds: float = 0.1
     inline_limit: int = 64 << 10
+    message_budget: int = 8 << 20
     constant_memory: int = 256 << 10
     version: str = ""
     address: str = ""

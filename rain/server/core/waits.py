@@ -149,6 +149,7 @@ def answer_fetch(state: ServerState, session: Session, waiter: Waiter) -> None:
     infos: list[bytes | None] = []
     values: list[bytes | None] = []
     holders: list[list[str]] = []
+    budget = state.options.message_budget
     for obj in waiter.ids:
         if graph.state[obj] != FINISHED:
             gone = Failure("invalid", f"data object {session.number}/{obj} was unkept before it could be fetched")
@@ -158,7 +159,10 @@ def answer_fetch(state: ServerState, session: Session, waiter: Waiter) -> None:
         specs.append(object_spec(session, obj))
         infos.append(graph.info.get(obj))
         value = graph.value[obj]
-        values.append(value if value is not None and len(value) < state.options.inline_limit else None)
+        if value is not None and (len(value) >= state.options.inline_limit or len(value) > budget):
+            value = None  # to be read from the server on a data connection
+        budget -= len(value or b"")
+        values.append(value)
         holders.append([] if values[-1] is not None else holder_addresses(state, session, obj, waiter))
     state.send(waiter.peer, ObjectsFetched(waiter.seq, sizes, specs, infos, values, holders))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from rain.server.core.assign import assign, assignment_message
+from rain.server.core.assign import assign, assignment_message, portions
 from rain.server.core.session import UNKNOWN_DURATION, Session
 from rain.server.scheduler.queues import ClassQueue, split
 
@@ -39,7 +39,8 @@ def schedule(state: ServerState) -> None:
         _schedule_class(state, queue, assigned)
     for (incarnation, number), tasks in assigned.items():
         worker, session = state.workers[incarnation], state.sessions[number]
-        state.send(worker.peer, assignment_message(state, session, worker, tasks))
+        for portion in portions(state, session, tasks):
+            state.send(worker.peer, assignment_message(state, session, worker, portion))
 
 
 def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[int, int], list[int]]) -> None:

@@ -294,3 +294,17 @@ def test_python_versions_that_differ_are_told_once(story: ServerStory) -> None:
     story.submit(client, session, SubmitBuilder().task(13, [], [12]))
     assert not story.take(client, m.SessionWarning)
     story.assigned(worker)
+
+
+def test_answers_of_fetches_are_bounded() -> None:
+    story = ServerStory(message_budget=1000)
+    client = story.client()
+    session = story.session(client)
+    builder = SubmitBuilder()
+    for number in range(10, 14):
+        builder.constant(number, b"x" * 400, keep=True)
+    story.submit(client, session, builder)
+    story.say(client, m.FetchObjects(story.seq(), session, u32(range(10, 14)), []))
+    answer = story.take_one(client, m.ObjectsFetched)
+    assert [value is None for value in answer.values] == [False, False, True, True]
+    assert answer.holders[2] == ["10.0.0.99:7210"]

@@ -290,3 +290,28 @@ def test_large_constants_are_read_from_the_server() -> None:
     story.submit(client, session, SubmitBuilder().constant(10, b"x" * 100).task(12, [10], [11]))
     assignment = story.take_one(worker, m.AssignTasks)
     assert (assignment.values, assignment.holders, list(assignment.sizes)) == ([None], [["10.0.0.99:7210"]], [100])
+
+
+def test_assignments_are_cut_into_messages_of_bounded_size() -> None:
+    story = ServerStory(message_budget=1000)
+    client, session = opened(story)
+    builder = SubmitBuilder()
+    for number in range(8):
+        builder.task(100 + number, [], [200 + number], resources={"cpus": 0}, args=b"x" * 400)
+    story.submit(client, session, builder)
+    worker = story.worker(cpus=2)
+    portions = [list(message.tasks) for message in story.take(worker, m.AssignTasks)]
+    assert portions == [[100, 101], [102, 103], [104, 105], [106, 107]]
+
+
+def test_inline_inputs_of_one_message_are_bounded() -> None:
+    story = ServerStory(message_budget=1000)
+    client, session = opened(story)
+    builder = SubmitBuilder()
+    for number in range(10, 14):
+        builder.constant(number, b"x" * 400)
+    story.submit(client, session, builder.task(21, range(10, 14), [20]))
+    worker = story.worker()
+    assignment = story.take_one(worker, m.AssignTasks)
+    assert [value is None for value in assignment.values] == [False, False, True, True]
+    assert assignment.holders == [[], [], ["10.0.0.99:7210"], ["10.0.0.99:7210"]]

@@ -400,6 +400,13 @@ class TestCancel:
         assert story.all(StopBuiltin) == [StopBuiltin((1, 20, 1))]
         assert story.started() == [21]
 
+    def test_the_result_of_a_builtin_crosses_its_end(self):
+        story = WorkerStory()
+        story.assign(TaskOf(20, [], [21]), templates=BUILTIN)
+        late = RunsEnded(0, [success(story.run_of(20))], [])
+        story.happens(ServerSaid(EndSession(1)), late)
+        assert story.actions == [StopBuiltin((1, 20, 1)), DeleteValues([(1, 21)])]
+
     def test_consumers_not_cancelled_go_back(self):
         story = WorkerStory()
         story.assign(TaskOf(20, [], [21]), TaskOf(22, [21]), TaskOf(23, [21]), templates=BUILTIN)
