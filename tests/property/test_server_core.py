@@ -1,11 +1,14 @@
-"""The server core against the reference model, by random sequences of operations."""
+"""The server core against the reference model, by random sequences of operations.
+
+`RAIN_PROPERTY_SEQUENCES=2000` runs more, at random; `RAIN_PROPERTY_SHRINK=1` makes a failing sequence short.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -14,6 +17,8 @@ from tests.property.server_machine import FakeWorker, ServerWorld
 
 SEQUENCES = int(os.environ.get("RAIN_PROPERTY_SEQUENCES", "300"))
 STEPS = 40
+PHASES = set(Phase) - ({Phase.shrink} if "RAIN_PROPERTY_SHRINK" not in os.environ else set())
+"""Shrinking a failure takes minutes: on demand."""
 
 PICK = st.integers(0, 63)
 SELDOM = st.sampled_from((False, False, False, False, True))
@@ -251,6 +256,13 @@ class ServerMachine(RuleBasedStateMachine):
         if keys:
             self.world.outdated_messages(workers[other % len(workers)], keys[pick % len(keys)])
 
+    @precondition(lambda self: any(a.run > 1 for w in self.world.workers.values() for a in w.assigned.values()))
+    @rule(pick=PICK)
+    def outdated_messages_of_the_same_worker(self, pick: int) -> None:
+        again = [(w, key) for w, key in self._busy() if w.assigned[key].run > 1]
+        worker, key = again[pick % len(again)]
+        self.world.outdated_messages(worker, key)
+
     @rule(seconds=st.sampled_from((0.5, 0.5, 5.0)), seldom=SELDOM)
     def tick(self, seconds: float, seldom: bool) -> None:
         if seldom:
@@ -266,6 +278,36 @@ def test_server_core_agrees_with_the_reference() -> None:
             deadline=None,
             derandomize="RAIN_PROPERTY_SEQUENCES" not in os.environ,
             database=None,
+            phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_task_running_on_three_lost_workers_fails() -> None:
+    world = ServerWorld()
+    number = world.open_session(world.client_joins())
+    plan = PlannedSubmit(tasks=[PlannedTask(10, (), (11,), (8,))], kept={11})
+    assert world.submit(number, plan)
+    for lost in range(3):
+        assert world.reference.sessions[number].failed is None, lost
+        worker = world.worker_joins(1)
+        world.start(worker, [(number, 10)])
+        world.worker_leaves(worker)
+    assert world.reference.sessions[number].failed == 10
+
+
+def test_a_reservation_ends_with_the_tasks_it_was_made_for() -> None:
+    world = ServerWorld()
+    client = world.client_joins()
+    held, other = world.open_session(client), world.open_session(client)
+    worker = world.worker_joins(4)
+    world.submit(other, PlannedSubmit(tasks=[PlannedTask(10, (), (11,), (8,), cpus=4)]))
+    world.submit(held, PlannedSubmit(tasks=[PlannedTask(10, (), (11,), (8,), cpus=3)]))
+    world.tick(5)
+    world.tick(6)
+    world.tick(1)
+    world.close_session(held)
+    world.finish(worker, other, [10], inline=True)
+    world.submit(other, PlannedSubmit(tasks=[PlannedTask(20, (), (21,), (8,), cpus=4)]))
+    assert (other, 20) in worker.assigned

@@ -33,7 +33,7 @@ class DurationGroup:
     def add(self, seconds: float) -> None:
         """Take a measurement."""
         known = self.seconds
-        self.seconds = seconds if known is None else known + 0.125 * (seconds - known)
+        self.seconds = seconds if known is None else known + 0.25 * (seconds - known)
 
     @property
     def expected(self) -> float:

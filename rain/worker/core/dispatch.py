@@ -60,8 +60,9 @@ class Dispatcher:
             self._grown[template.queue] = None
             start = end
 
-    def ready_to_starting(self, task: Task, executor: Executor) -> None:
+    def ready_to_starting(self, task: Task, executor: Executor, now: float) -> None:
         """It waits for an executor that is being started for it, and holds resources."""
+        executor.started_for = now
         task.state = STARTING
         task.executor = executor
         executor.bound = task
@@ -240,7 +241,7 @@ class Dispatcher:
             executor.state = BUSY
             self._send(executor, queue, now)
         else:
-            self.ready_to_starting(queue.pop_first(), executor)
+            self.ready_to_starting(queue.pop_first(), executor, now)
 
     def _send(self, executor: Executor, queue: ReadyQueue, now: float, *, bound: Task | None = None) -> None:
         slots = len(queue.busy) + self.pool.capacity(queue.request)

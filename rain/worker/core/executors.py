@@ -31,7 +31,7 @@ class Executor:
     """One executor process."""
 
     __slots__ = ("announced", "batches", "bound", "cached", "gpus", "head_since", "id", "kind", "line", "pace",
-                 "queue", "spare", "state")  # fmt: skip
+                 "queue", "spare", "started_for", "state")  # fmt: skip
 
     def __init__(self, number: int, kind: Kind, spare: bool) -> None:
         self.id = number
@@ -41,6 +41,8 @@ class Executor:
         self.spare = spare
         #: while coming: the task it is started for, if that still waits
         self.bound: Task | None = None
+        #: when it was started for a task, until that task's run ended; 0.0: it was not
+        self.started_for = 0.0
         #: the queue whose request it occupies (bound or busy), else None
         self.queue: ReadyQueue | None = None
         self.gpus: tuple[int, ...] = ()

@@ -90,6 +90,8 @@ class Lifecycle:
                 self._to_failed(task, result, now)
         if tasks:
             self.to_finished(tasks, successes, now)
+            if executor.started_for:
+                _charge_start(executor, successes[0])
         if ended:
             self._dispatcher.line_changed(executor, ended, now)
 
@@ -186,6 +188,11 @@ class Lifecycle:
 
     def _to_failed(self, task: Task, result: RunResult | RunFailed, now: float) -> None:
         if isinstance(result, RunFailed):
+            if any(obj.state != PRESENT for obj in task.inputs):  # its input was lost here: not its fault
+                task.state = GONE
+                self._outbox.returned(task.key)
+                self.give_back(self._leave(task, now), now)
+                return
             self.fail(task, result.failure, result.start, result.duration, now)
             return
         self._discard_values(task)
@@ -306,3 +313,11 @@ class Lifecycle:
 
 def _order(task: Task) -> int:
     return task.order
+
+
+def _charge_start(executor: Executor, result: RunResult) -> None:
+    """The first run of an executor started for it has waited for that; its duration says so, averages do not."""
+    since, executor.started_for = executor.started_for, 0.0
+    if since < result.start:
+        result.duration += result.start - since
+        result.start = since

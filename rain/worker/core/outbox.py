@@ -17,9 +17,15 @@ from rain.protocol.messages import (
 from rain.worker.core.actions import DeleteValues, DropCached, FetchObject, StoreValue, TellServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rain.protocol.messages import Blobs, WorkerMessage
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import ObjectKey, RunResult, TaskKey
+
+
+MESSAGE_BUDGET = 8 << 20
+"""Bytes of values in one message; far below what a channel takes."""
 
 
 class Outbox:
@@ -128,7 +134,8 @@ class Outbox:
             ObjectsStored(session, array("I", objects)) for session, objects in self._stored.items()
         ]
         messages += self._missing
-        messages += [self._tasks_done(session, results) for session, results in self._done.items() if results]
+        for session, results in self._done.items():
+            messages += [self._tasks_done(session, portion) for portion in self._portions(results)]
         messages += self._failed
         messages += [TasksReturned(session, _tasks(keys), _runs(keys)) for session, keys in self._returned.items()]
         messages += [TasksStarted(session, _tasks(keys), _runs(keys)) for session, keys in self._started.items()]
@@ -136,6 +143,19 @@ class Outbox:
         actions += map(TellServer, messages)
         self._reset()
         return actions
+
+    def _portions(self, results: list[RunResult]) -> Iterator[list[RunResult]]:
+        """Cut results into portions whose values fit into one message."""
+        begin = size = 0
+        limit = self._inline_limit
+        for position, result in enumerate(results):
+            more = sum([output[0] for output in result.outputs if output[0] < limit])
+            size += more
+            if size > MESSAGE_BUDGET and position > begin:
+                yield results[begin:position]
+                begin, size = position, more
+        if results:
+            yield results[begin:]
 
     def _tasks_done(self, session: int, results: list[RunResult]) -> TasksDone:
         outputs = [output for result in results for output in result.outputs]

@@ -35,7 +35,7 @@ from rain.worker.core.actions import (
     StopFetch,
     StoreValue,
 )
-from rain.worker.core.events import ObjectUnreachable, RunsEnded, ServerLost, ServerSaid, StoreFailed
+from rain.worker.core.events import ExecutorReady, ObjectUnreachable, RunsEnded, ServerLost, ServerSaid, StoreFailed
 
 PY = {0: packed_template("py/f")}
 BUILTIN = {0: packed_template("buildin/concat")}
@@ -86,6 +86,25 @@ class TestOneTask:
         assert story.started() == [20]
         story.succeed(1, run)
         assert story.done() == [20]
+
+    def test_the_duration_of_the_first_run_includes_the_start_of_its_executor(self):
+        story = WorkerStory()
+        story.assign(TaskOf(20), TaskOf(21), templates=PY)
+        begin = story.now
+        story.happens(ExecutorReady(1), after=0.5)
+        for run, start in ((story.runs(1)[0], begin + 0.5), (None, begin + 2.0)):
+            result = success(run or story.run_of(21))
+            result.start = start
+            story.happens(RunsEnded(1, [result], []))
+            (done,) = story.messages(TasksDone)
+            assert (done.starts[0], done.durations[0]) == ((begin, pytest.approx(0.6)) if run else (start, 0.1))
+
+    def test_results_are_cut_into_messages_of_bounded_size(self):
+        story = WorkerStory(cpus=6, inline_limit=16 << 20)
+        story.assign(*[TaskOf(20 + n, [], [40 + n]) for n in range(6)], templates=BUILTIN)
+        results = [success(action.run, size=3 << 20) for action in story.all(RunBuiltin)]
+        story.happens(RunsEnded(0, results, []))
+        assert [list(done.tasks) for done in story.messages(TasksDone)] == [[20, 21], [22, 23], [24, 25]]
 
     def test_foreign_type(self):
         story = WorkerStory(cpus=4)
@@ -288,6 +307,14 @@ class TestStoreFailed:
         assert story.all(DeleteValues) == [DeleteValues([(1, 10)])]
         story.succeed(0, story.run_of(20))
         assert story.done() == [20]
+
+    def test_a_run_that_failed_for_its_lost_input_goes_back(self):
+        story = WorkerStory()
+        story.assign(TaskOf(20, [10]), templates=BUILTIN, objects=[InputOf(10, b"x")])
+        run = story.all(RunBuiltin)[0].run
+        story.happens(StoreFailed((1, 10), "damaged"), RunsEnded(0, [failure_of(run.key)], []))
+        assert story.returned() == [20]
+        assert not story.messages(TaskFailed)
 
     def test_while_fetching(self):
         story = WorkerStory()
