@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rain.common.failure import Failure
-from rain.common.states import TaskState
+from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
 from rain.server.core.actions import Drop, Log, Send
 from rain.server.core.core import ServerCore
@@ -366,6 +366,9 @@ class ServerWorld:
                 else:
                     expected = self.reference.object_state(number, obj)
                     assert answer.states[position] == expected, (number, obj, answer.states[position], expected)
+                    if expected is DataObjectState.removed:
+                        left = [w.name for w in self.workers.values() if (number, obj) in w.copies]
+                        assert not left, f"object {number}/{obj} is removed, {left} were not told to delete it"
         self._compare_waits()
         self._compare_idle()
 

@@ -49,6 +49,7 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
     packed = queue.head(is_ready)
     if packed is None:
         state.queue.drop_class(queue)
+        _end_reservation(state, request)
         return
     choice = Choice(state, request)
     while packed is not None:
@@ -68,8 +69,17 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
         else:
             tasks.append(task)
         packed = queue.head(is_ready)
-    if packed is not None:
+    if packed is None:
+        _end_reservation(state, request)
+    else:
         _blocked(state, queue)
+
+
+def _end_reservation(state: ServerState, request: Request) -> None:
+    """No task with this request waits any more."""
+    for worker in state.workers.values():
+        if worker.reserved == request:
+            worker.reserved = None
 
 
 def _blocked(state: ServerState, queue: ClassQueue) -> None:

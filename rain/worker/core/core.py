@@ -173,7 +173,6 @@ class WorkerCore:
     def _drop_everything(self) -> None:
         for session in list(self.sessions.values()):
             self._lifecycle.end_session(session)
-        self._dispatcher.kill_busy()
 
     def _on_tick(self, event: Tick, now: float) -> None:
         self._objects.expire(now)

@@ -203,17 +203,13 @@ class Dispatcher:
         executor.line.clear()
         return line
 
-    def kill_busy(self) -> None:
-        """Kill every executor that runs something; all tasks are gone."""
+    def kill_all(self) -> None:
+        """Kill every executor; all tasks are gone."""
         for executor in list(self.executors.all.values()):
             if executor.state == BUSY:
                 self.kill(executor)
-
-    def kill_all(self) -> None:
-        """Kill every executor; all tasks are gone."""
-        self.kill_busy()
-        for executor in list(self.executors.all.values()):
-            self.executors.kill(executor)
+            else:
+                self.executors.kill(executor)
 
     # --- once per turn ---
 
