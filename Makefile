@@ -56,6 +56,7 @@ bench: bench-setup
 	$(VENV)/bin/python -m benchmarks report
 
 soak: $(VENV)/.test-installed
+	$(VENV)/bin/python -m pytest tests -m slow $(PYTEST_ARGS)
 	$(VENV)/bin/python -m benchmarks soak --minutes $(SOAK_MINUTES)
 
 clean:

@@ -18,6 +18,7 @@ from rain.protocol.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TasksStopped,
     WithdrawTasks,
 )
 
@@ -55,7 +56,7 @@ def _flattened(message: Any, counts: str, *names: str) -> None:
             _refuse(message, name, len(getattr(message, name)), f"{total}, the sum of {counts}")
 
 
-def _check_runs(message: TasksStarted | TasksReturned | WithdrawTasks | CancelTasks) -> None:
+def _check_runs(message: TasksStarted | TasksReturned | TasksStopped | WithdrawTasks | CancelTasks) -> None:
     if len(message.tasks) != len(message.runs):
         _same(message, "tasks", "runs")
 
@@ -117,6 +118,7 @@ COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
     Infos: _check_infos,
     TasksStarted: _check_runs,
     TasksReturned: _check_runs,
+    TasksStopped: _check_runs,
     WithdrawTasks: _check_runs,
     CancelTasks: _check_runs,
 }

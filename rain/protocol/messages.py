@@ -174,6 +174,24 @@ class GetInfos:
 
 
 @dataclass(frozen=True, slots=True)
+class GetStates:
+    """Ask for states alone, of many; answered by States or Refused. ids empty: all tasks of the session, rising."""
+
+    seq: int
+    session: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel these tasks, all unfinished ones if `ids` is empty; answered by Cancelled when none of them runs."""
+
+    seq: int
+    session: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
 class GetServerInfo:
     """Ask for `Client.get_server_info`; answered by ServerInfo."""
 
@@ -252,6 +270,22 @@ class Infos:
 
 
 @dataclass(frozen=True, slots=True)
+class States:
+    """Answer to GetStates: one byte each (TaskState or DataObjectState)."""
+
+    seq: int
+    states: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Answer to Cancel: the tasks that were stopped before their end."""
+
+    seq: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
 class ServerInfo:
     """Answer to GetServerInfo: keys server {version address http_url uptime sessions} and workers, a list of
     {worker_id, tasks, objects, objects_to_delete (lists of [session, id]), resources, hostname, pid}."""
@@ -326,6 +360,15 @@ class TaskFailed:
 @dataclass(frozen=True, slots=True)
 class TasksReturned:
     """Runs given back before they started: withdrawn, or their inputs could not be had."""
+
+    session: int
+    tasks: U32
+    runs: U32
+
+
+@dataclass(frozen=True, slots=True)
+class TasksStopped:
+    """Answer to CancelTasks, when nothing of these runs is left."""
 
     session: int
     tasks: U32
@@ -414,11 +457,15 @@ class WithdrawTasks:
 
 @dataclass(frozen=True, slots=True)
 class CancelTasks:
-    """Stop these runs, killing what runs; nothing is reported about them any more."""
+    """Stop these runs; answered by TasksStopped, nothing else is reported about them any more.
+
+    grace: seconds between SIGTERM and SIGKILL to the process groups of what runs; 0.0 = SIGKILL at once.
+    """
 
     session: int
     tasks: U32
     runs: U32
+    grace: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +506,8 @@ ClientMessage = (
     | FetchObjects
     | UnkeepObjects
     | GetInfos
+    | GetStates
+    | Cancel
     | GetServerInfo
     | StopServer
 )
@@ -468,11 +517,23 @@ WorkerMessage = (
     | TasksDone
     | TaskFailed
     | TasksReturned
+    | TasksStopped
     | ObjectsStored
     | ObjectsMissing
     | WorkerInfo
 )
-ServerToClient = SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | ServerInfo | SessionWarning
+ServerToClient = (
+    SessionCreated
+    | Accepted
+    | Refused
+    | WaitDone
+    | ObjectsFetched
+    | Infos
+    | States
+    | Cancelled
+    | ServerInfo
+    | SessionWarning
+)
 ServerToWorker = (
     WorkerWelcome
     | AssignTasks

@@ -82,7 +82,7 @@ class ServerShell:
     def start(self) -> None:
         """Begin ticking and sending heartbeats."""
         self.post(Tick())
-        self._repeat(TICK_SECONDS, lambda: self.post(Tick()))
+        self._repeat(TICK_SECONDS, self._tick)
         self._repeat(HEARTBEAT_SECONDS, self._heartbeat)
 
     def _repeat(self, seconds: float, action: Callable[[], None]) -> None:
@@ -99,7 +99,7 @@ class ServerShell:
         """A peer finished its handshake; returns the handler of its channel."""
         number = self._next_peer
         self._next_peer += 1
-        handler = PeerHandler(self, number, channel, self._loop.time())
+        handler = PeerHandler(self, number, channel)
         self._peers[number] = handler
         logger.info("%s %s connected", role, channel.peer)
         self.post(PeerJoined(number, role, channel.peer, channel.local, python))
@@ -160,14 +160,21 @@ class ServerShell:
             logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
 
     def _heartbeat(self) -> None:
-        """Send a sign of life to every peer; those silent for too long are lost."""
-        latest = self._loop.time() - SILENCE_SECONDS
+        """Send a sign of life to every peer."""
+        for handler in self._peers.values():
+            handler.channel.send(Heartbeat())
+
+    def _tick(self) -> None:
+        """Time passed; peers that are silent for too long are lost.
+
+        Silence is counted in ticks, not seconds: a server that was paused first reads what is waiting.
+        """
+        self.post(Tick())
         for handler in list(self._peers.values()):
-            if handler.heard < latest:
+            handler.silent_ticks += 1
+            if handler.silent_ticks > SILENCE_SECONDS / TICK_SECONDS:
                 self.lost(handler, f"no sign of life for {SILENCE_SECONDS:g} s")
                 handler.channel.abort()
-            else:
-                handler.channel.send(Heartbeat())
 
     def lost(self, handler: PeerHandler, reason: str) -> None:
         """The connection of a peer ended."""
@@ -186,20 +193,19 @@ class ServerShell:
 class PeerHandler:
     """Feeds what a channel delivers to the shell."""
 
-    __slots__ = ("channel", "heard", "number", "shell")
+    __slots__ = ("channel", "number", "shell", "silent_ticks")
 
-    def __init__(self, shell: ServerShell, number: int, channel: PeerChannel, now: float) -> None:
+    def __init__(self, shell: ServerShell, number: int, channel: PeerChannel) -> None:
         self.shell = shell
         self.number = number
         self.channel = channel
-        self.heard = now
+        self.silent_ticks = 0
 
     def messages_received(self, _channel: Any, messages: list[Message]) -> None:
         """All messages of one read."""
-        shell = self.shell
-        self.heard = shell._loop.time()
+        self.silent_ticks = 0
         number = self.number
-        shell.post(*[PeerSaid(number, message) for message in messages])
+        self.shell.post(*[PeerSaid(number, message) for message in messages])
 
     def channel_closed(self, _channel: Any, reason: str) -> None:
         """The connection ended."""

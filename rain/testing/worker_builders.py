@@ -183,7 +183,7 @@ class WorkerStory:
 
     def cancel(self, *tasks: int, session: int = 1, run: int = 1) -> list[WorkerAction]:
         """The server cancels tasks."""
-        return self.say(CancelTasks(session, array("I", tasks), array("I", [run] * len(tasks))))
+        return self.say(CancelTasks(session, array("I", tasks), array("I", [run] * len(tasks)), 0.0))
 
     def delete(self, *objects: int, session: int = 1) -> list[WorkerAction]:
         """The server needs objects no more."""

@@ -105,17 +105,6 @@ def test_census_on_a_cluster_gives_the_same(sources: Path, tmp_path: Path):
 
 
 @pytest.mark.cluster
-@pytest.mark.slow
-def test_census_of_the_standard_library(tmp_path: Path):
-    """A few thousand tasks: the main job at full size."""
-    run("census.py", "--local", "--out", str(tmp_path / "local"))
-    run("census.py", "--out", str(tmp_path / "cluster"))
-    result = report(tmp_path / "cluster")
-    assert result == report(tmp_path / "local")
-    assert result["totals"]["files"] > 500
-
-
-@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("script", "output"),
     [

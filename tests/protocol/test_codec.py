@@ -169,7 +169,7 @@ DONE = m.TasksDone(
         dataclasses.replace(DONE, values=[b"", b""]),
         m.ObjectsFetched(1, array("Q"), [], [], [b"v"], []),
         m.Infos(1, b"", [b"i"]),
-        m.CancelTasks(1, u32(1), u32()),
+        m.CancelTasks(1, u32(1), u32(), 0.0),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -45,6 +45,11 @@ struct Message {
     endSession @34 :EndSession;
     getWorkerInfo @35 :GetWorkerInfo;
     stopWorker @36 :StopWorker;
+    getStates @37 :GetStates;
+    cancel @38 :Cancel;
+    states @39 :States;
+    cancelled @40 :Cancelled;
+    tasksStopped @41 :TasksStopped;
   }
 }
 
@@ -115,6 +120,34 @@ struct UnkeepObjects {
   seq @0 :UInt64;
   session @1 :UInt32;
   ids @2 :Data;                   # u32
+}
+
+struct GetStates {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  ids @2 :Data;                   # u32
+}
+
+struct Cancel {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  ids @2 :Data;                   # u32
+}
+
+struct States {
+  seq @0 :UInt64;
+  states @1 :Data;                # u8
+}
+
+struct Cancelled {
+  seq @0 :UInt64;
+  ids @1 :Data;                   # u32
+}
+
+struct TasksStopped {
+  session @0 :UInt32;
+  tasks @1 :Data;                 # u32
+  runs @2 :Data;                  # u32
 }
 
 struct GetInfos {
@@ -268,6 +301,7 @@ struct CancelTasks {
   session @0 :UInt32;
   tasks @1 :Data;                 # u32
   runs @2 :Data;                  # u32
+  grace @3 :Float64;              # seconds
 }
 
 struct DeleteObjects {

@@ -261,7 +261,7 @@ class Cluster(RuleBasedStateMachine):
     def cancel(self, session: int, numbers: list[int]) -> None:
         for number in numbers:
             self.forget(session, number)
-        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers))))
+        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers), 0.0)))
 
     @rule(session=sessions, numbers=st.lists(objects, min_size=1, max_size=6))
     def delete(self, session: int, numbers: list[int]) -> None:
