@@ -152,6 +152,48 @@ def staged() -> Scene:
     return scene
 
 
+def unseen(scene: Scene, peer: int, message: Any) -> Scene:
+    """Say it to the core alone: the reference model knows nothing of it."""
+    scene.world.core.handle([PeerSaid(peer, message)], scene.world.now)
+    return scene
+
+
+def tolerant(scene: Scene) -> Scene:
+    scene.world.core.state.sessions[scene.session].on_failure = "continue"
+    return scene
+
+
+def tolerant_second_running() -> Scene:
+    return tolerant(second_running())
+
+
+def tolerant_failed() -> Scene:
+    scene = tolerant(waiting())
+    failure = Failure("task", "boom", retriable=False).to_map()
+    failed = m.TaskFailed(scene.session, SECOND, 1, failure, 1.0, 0.1)
+    return unseen(scene, scene.worker().peer, failed)
+
+
+def tolerant_recomputing() -> Scene:
+    return tolerant(recomputing())
+
+
+def being_cancelled() -> Scene:
+    scene = waiting()
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I")))
+
+
+def cancelled() -> Scene:
+    scene = being_cancelled()
+    stopped = m.TasksStopped(scene.session, array("I", [SECOND]), array("I", [1]))
+    return unseen(scene, scene.worker().peer, stopped)
+
+
+def first_being_cancelled() -> Scene:
+    scene = running()
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I", [FIRST])))
+
+
 SCENES = [
     empty,
     no_worker,
@@ -169,6 +211,12 @@ SCENES = [
     waiting,
     uploading,
     staged,
+    tolerant_second_running,
+    tolerant_failed,
+    tolerant_recomputing,
+    being_cancelled,
+    cancelled,
+    first_being_cancelled,
 ]
 
 IDS = (CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN)
@@ -192,6 +240,10 @@ def client_messages(session: int) -> list[Any]:
         m.FetchObjects(8, session, array("I"), []),
         m.UnkeepObjects(9, session, array("I")),
         m.GetInfos(10, session, array("I")),
+        m.GetStates(13, session, array("I")),
+        m.Cancel(14, session, array("I")),
+        m.NewSession(15, "name", "continue", False),
+        m.NewSession(16, "name", "whatever", False),
         m.GetServerInfo(11),
         m.StopServer(12),
         m.ConstantPiece(session, 30, 50, 100, b"y" * 50),
@@ -208,6 +260,8 @@ def client_messages(session: int) -> list[Any]:
             m.FetchObjects(22, session, ids, ["10.2.0.2:9000"]),
             m.UnkeepObjects(23, session, ids),
             m.GetInfos(24, session, ids),
+            m.GetStates(25, session, ids),
+            m.Cancel(26, session, ids),
         ]
     return made
 
@@ -231,6 +285,7 @@ def worker_messages(session: int) -> list[Any]:
             made += [
                 m.TasksStarted(session, one, runs),
                 m.TasksReturned(session, one, runs),
+                m.TasksStopped(session, one, runs),
                 m.TaskFailed(session, number, run, Failure("task", "boom").to_map(), 1.0, 0.1),
                 m.TaskFailed(session, number, run, Failure("task", "boom", retriable=False).to_map(), 0.0, 0.0),
                 done_message(session, [number], [run], [8], [b"12345678"]),

@@ -9,6 +9,7 @@ from rain.server.core.graph import (
     CONSTANT,
     FINISHED,
     NOT_ASSIGNED,
+    OBJECT_ABORTED,
     READY,
     REMOVED,
     RUNNING,
@@ -46,7 +47,7 @@ def _check_tasks(state: ServerState, session: Session, queued: set[tuple[int, in
         name = f"task {number}/{task}"
         status = graph.state[task]
         inputs = graph.distinct(task)
-        if status != TASK_FINISHED:
+        if status < TASK_FINISHED:
             unfinished += 1
             missing = sum(graph.state[obj] != FINISHED for obj in inputs)
             assert graph.missing[task] == missing, f"{name}: missing {graph.missing[task]}, really {missing}"
@@ -64,6 +65,9 @@ def _check_tasks(state: ServerState, session: Session, queued: set[tuple[int, in
             assert worker is not None, f"{name}: assigned to a dead worker"
             assert task in worker.assigned.get(number, ()), f"{name}: unknown to its worker"
             assert graph.worker[task] in session.workers
+        elif task in session.stopping:
+            assert graph.worker[task] == session.stopping[task], f"{name}: is being stopped elsewhere"
+            assert session.stopping[task] in state.workers, f"{name}: is being stopped on a dead worker"
         else:
             assert not graph.worker[task], f"{name}: in state {status} but has a worker"
     assert session.unfinished == unfinished, f"session {number}: unfinished {session.unfinished}, really {unfinished}"
@@ -77,7 +81,7 @@ def _check_objects(state: ServerState, session: Session) -> None:
         name = f"object {number}/{obj}"
         status = graph.state[obj]
         consumers = graph.consumers_of(obj)
-        needed = sum(graph.state[task] != TASK_FINISHED for task in consumers)
+        needed = sum(graph.state[task] < TASK_FINISHED for task in consumers)
         assert graph.needed[obj] == needed, f"{name}: needed {graph.needed[obj]}, really {needed}"
         assert graph.pins[obj] >= needed, f"{name}: fewer pins than unfinished consumers"
         producer = graph.producer[obj]
@@ -90,7 +94,9 @@ def _check_objects(state: ServerState, session: Session) -> None:
         else:
             assert graph.replicas[obj] is None, f"{name}: copies in state {status}"
         if status == UNFINISHED and producer:
-            assert graph.state[producer] != TASK_FINISHED, f"{name}: its producer is finished"
+            assert graph.state[producer] < TASK_FINISHED, f"{name}: its producer is terminal"
+        if status == OBJECT_ABORTED:
+            assert obj in session.blame, f"{name}: aborted without a reason"
         if status == REMOVED:
             assert not graph.is_needed(obj), f"{name}: removed but needed"
             if graph.flags[obj] & CONSTANT and graph.pins[obj]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
+from rain.server.core.ending import run_is_gone
 from rain.server.core.failing import fail_task
 from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
-from rain.server.core.retention import inputs_consumed, object_unneeded, task_without_outputs_finished
+from rain.server.core.retention import inputs_consumed, object_unneeded, task_will_not_run_again
 from rain.server.core.waits import notify
 
 if TYPE_CHECKING:
@@ -71,7 +72,19 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
                 else:
                     _surplus_copy(state, session, worker, obj)
             finish(state, session, task)
+        else:
+            _outdated_result(state, session, worker, task, message.runs[k])
         at = end
+
+
+def _outdated_result(state: ServerState, session: Session, worker: Worker, task: int, run: int) -> None:
+    """The report crossed the order to stop the run: nothing of it is left, its values are not wanted."""
+    graph = session.graph
+    if session.stopping.get(task) == worker.incarnation and graph.run[task] == run:
+        run_is_gone(state, session, task)
+        for obj in graph.outputs[task]:
+            if worker.incarnation not in graph.replicas_of(obj):
+                state.delete_copy(worker.incarnation, session.number, obj)
 
 
 def _surplus_copy(state: ServerState, session: Session, worker: Worker, obj: int) -> None:
@@ -87,7 +100,7 @@ def feed_consumers(state: ServerState, session: Session, obj: int) -> None:
     if consumers is not None:
         missing, states = graph.missing, graph.state
         for task in consumers if isinstance(consumers, list) else (consumers,):
-            if states[task] == TASK_FINISHED:
+            if states[task] >= TASK_FINISHED:
                 continue
             left = missing[task] - 1
             missing[task] = left
@@ -106,7 +119,7 @@ def finish(state: ServerState, session: Session, task: int) -> None:
         if graph.state[obj] == FINISHED and not graph.is_needed(obj):
             object_unneeded(state, session, obj)
     if not outputs:
-        task_without_outputs_finished(state, session, task)
+        task_will_not_run_again(state, session, task)
     if session.watch:
         notify(state, session, task)
     if not session.unfinished and session.whole:
@@ -126,14 +139,18 @@ def task_failed(state: ServerState, session: Session, worker: Worker, message: T
     """A run failed: again, or for good."""
     task = message.task
     if not is_current(session, worker, task, message.run):
+        _outdated_result(state, session, worker, task, message.run)
         return
     graph = session.graph
     unassign(session, worker, task)
+    graph.state[task] = NOT_ASSIGNED
     graph.start[task], graph.duration[task] = message.start, message.duration
     graph.last_worker[task] = worker.incarnation
     reported = Failure.from_map(message.failure)
     failures = session.failures[task] = session.failures.get(task, 0) + 1
     if reported.retriable and failures <= session.templates[graph.template[task]].retries:
+        session.failed_on[task] = worker.incarnation
+        state.log("info", f"task {session.task_name(task)} failed on {worker.worker_id} and runs again")
         back_to_waiting(state, session, task)
         return
     fail_task(state, session, task, reported, worker.worker_id)
@@ -146,8 +163,9 @@ def tasks_returned(state: ServerState, session: Session, worker: Worker, message
         if is_current(session, worker, task, run):
             unassign(session, worker, task)
             session.returned[task] = session.returned.get(task, 0) + 1
-            graph.state[task] = NOT_ASSIGNED
             back_to_waiting(state, session, task)
+        else:
+            _outdated_result(state, session, worker, task, run)
 
 
 def back_to_waiting(state: ServerState, session: Session, task: int) -> None:

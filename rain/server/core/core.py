@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.protocol.messages import (
+    Cancel,
     CloseSession,
     ConstantPiece,
     FetchObjects,
     GetInfos,
     GetServerInfo,
+    GetStates,
     Heartbeat,
     Message,
     NewSession,
@@ -25,13 +27,14 @@ from rain.protocol.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TasksStopped,
     UnkeepObjects,
     Wait,
     WorkerHello,
     WorkerInfo,
     WorkerWelcome,
 )
-from rain.server.core import completion, recovery, requests, waits
+from rain.server.core import completion, ending, recovery, requests, waits
 from rain.server.core.actions import Drop, Exit, ServerAction
 from rain.server.core.check import sanity_check
 from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
@@ -224,6 +227,8 @@ class ServerCore:
             completion.tasks_started(session, worker, message)
         elif type(message) is TaskFailed:
             completion.task_failed(state, session, worker, message)
+        elif type(message) is TasksStopped:
+            ending.tasks_stopped(state, session, worker.incarnation, message)
         elif type(message) is TasksReturned:
             completion.tasks_returned(state, session, worker, message)
         elif type(message) is ObjectsStored:
@@ -308,4 +313,6 @@ _SESSION_REQUESTS: dict[type, Callable[[ServerState, Session, ClientPeer, Any], 
     FetchObjects: _fetch,
     UnkeepObjects: requests.unkeep,
     GetInfos: requests.get_infos,
+    GetStates: requests.get_states,
+    Cancel: ending.cancel,
 }

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING
 from rain.common.failure import Failure
 from rain.protocol.messages import EndSession
 from rain.server.core.actions import DropConstants
+from rain.server.core.ending import attempts, fail_in_place
 from rain.server.core.graph import Graph
 
 if TYPE_CHECKING:
-    from rain.server.core.session import Session
+    from rain.server.core.session import CancelRequest, Session, Waiter
     from rain.server.core.state import ServerState
 
 
-def attempts(session: Session, task: int) -> int:
-    """Runs of the task that were started."""
-    return int(session.graph.run[task]) - session.returned.get(task, 0)
-
-
 def fail_task(state: ServerState, session: Session, task: int, reported: Failure, worker_id: str) -> None:
-    """The task failed for good; so does its session."""
+    """The task failed for good; so does its session, or what depends on the task."""
     message = reported.message
     if task in session.recomputed:
         message = f"while recomputing a result lost with a worker: {message}"
@@ -34,7 +30,10 @@ def fail_task(state: ServerState, session: Session, task: int, reported: Failure
         worker=worker_id,
         attempts=attempts(session, task),
     )
-    fail_session(state, session, failure)
+    if session.on_failure == "continue":
+        fail_in_place(state, session, task, failure)
+    else:
+        fail_session(state, session, failure)
 
 
 def fail_session(state: ServerState, session: Session, failure: Failure) -> None:
@@ -42,22 +41,22 @@ def fail_session(state: ServerState, session: Session, failure: Failure) -> None
     if session.failure is not None:
         return
     session.failure = failure
-    waiters = list(session.waiters())
+    waiting: list[Waiter | CancelRequest] = [*session.waiters(), *session.cancels]
     _drop_everything(state, session)
-    for waiter in waiters:
+    for waiter in waiting:
         state.refuse(waiter.peer, waiter.seq, failure)
 
 
 def end_session(state: ServerState, session: Session, reason: str) -> None:
     """Forget the session; who still waits is told that it is closed."""
-    waiters = list(session.waiters())
+    waiting: list[Waiter | CancelRequest] = [*session.waiters(), *session.cancels]
     del state.sessions[session.number]
     _drop_everything(state, session)
     client = state.clients.get(session.peer)
     if client is not None:
         client.sessions.discard(session.number)
         closed = Failure("session", f"Session is closed ({reason})", session=session.number)
-        for waiter in waiters:
+        for waiter in waiting:
             state.refuse(waiter.peer, waiter.seq, closed)
 
 
@@ -83,6 +82,7 @@ def _drop_everything(state: ServerState, session: Session) -> None:
     session.uploads = {}
     session.unfinished = session.ready = 0
     session.returned, session.failures, session.attempts_lost, session.moves = {}, {}, {}, {}
-    session.recomputed = set()
+    session.blame, session.stopping, session.failed_on, session.weights = {}, {}, {}, {}
+    session.recomputed, session.cancels, session.first_failure = set(), [], None
     session.templates, session.groups, session.group_keys = [], [], {}
     state.queue.compact(outdated, state.is_ready)

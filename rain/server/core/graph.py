@@ -21,8 +21,10 @@ AT_STORE = 32
 NOT_ASSIGNED, READY = int(TaskState.notAssigned), int(TaskState.ready)
 ASSIGNED, RUNNING = int(TaskState.assigned), int(TaskState.running)
 TASK_FINISHED, FAILED = int(TaskState.finished), int(TaskState.failed)
+CANCELLED, ABORTED = int(TaskState.cancelled), int(TaskState.aborted)
+"""States from TASK_FINISHED on are terminal."""
 UNFINISHED, FINISHED = int(DataObjectState.unfinished), int(DataObjectState.finished)
-REMOVED = int(DataObjectState.removed)
+REMOVED, OBJECT_ABORTED = int(DataObjectState.removed), int(DataObjectState.aborted)
 
 MAX_ID = 1 << 31
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rain.common.failure import Failure
 from rain.protocol.messages import WithdrawTasks
 from rain.server.core.completion import back_to_waiting
+from rain.server.core.ending import abort_lost_object, run_is_gone
 from rain.server.core.failing import fail_session, fail_task
 from rain.server.core.graph import (
     ASSIGNED,
@@ -41,13 +42,18 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
         if session.failure is not None or worker.incarnation not in session.workers:
             continue
         session.workers.discard(worker.incarnation)
-        returned = _take_back(state, session, worker)
-        if returned is None:
-            continue
+        returned, hopeless = _take_back(state, session, worker)
         lost = _drop_copies(session, worker.incarnation)
-        recomputed += lose_objects(state, session, lost)
+        for task in hopeless:
+            _too_many_crashes(state, session, task, worker.worker_id)
+            if session.failure is not None:
+                break
+        if session.failure is not None:
+            continue
+        recomputed += lose_objects(state, session, [obj for obj in lost if is_lost(session, obj)])
         for task in returned:
-            back_to_waiting(state, session, task)
+            if session.graph.state[task] == NOT_ASSIGNED:
+                back_to_waiting(state, session, task)
         back += len(returned)
     for request in state.info_requests.values():
         request.missing.discard(worker.incarnation)
@@ -61,24 +67,32 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
     )
 
 
-def _take_back(state: ServerState, session: Session, worker: Worker) -> list[int] | None:
-    """Tasks that go back; None if one of them made the session fail."""
+def _take_back(state: ServerState, session: Session, worker: Worker) -> tuple[list[int], list[int]]:
+    """Tasks that go back, and those of them that were running on too many lost workers."""
     graph = session.graph
     limit = state.options.crash_limit
-    tasks = list(worker.assigned.get(session.number, ()))
-    for task in tasks:
+    tasks, hopeless = [], []
+    for task in list(worker.assigned.get(session.number, ())):
+        if task in session.stopping:
+            run_is_gone(state, session, task)
+            continue
         if graph.state[task] == RUNNING:
             victims = session.attempts_lost.setdefault(task, [])
             victims.append(worker.worker_id)
             if limit and len(victims) >= limit:
-                text = f"The task was running on {len(victims)} workers when they were lost: {', '.join(victims)}"
-                fail_task(state, session, task, Failure("task", text), worker.worker_id)
-                return None
+                hopeless.append(task)
         else:
             session.returned[task] = session.returned.get(task, 0) + 1
         graph.worker[task] = 0
         graph.state[task] = NOT_ASSIGNED
-    return tasks
+        tasks.append(task)
+    return tasks, hopeless
+
+
+def _too_many_crashes(state: ServerState, session: Session, task: int, worker_id: str) -> None:
+    victims = session.attempts_lost[task]
+    text = f"The task was running on {len(victims)} workers when they were lost: {', '.join(victims)}"
+    fail_task(state, session, task, Failure("task", text, retriable=False), worker_id)
 
 
 def _drop_copies(session: Session, incarnation: int) -> list[int]:
@@ -130,7 +144,7 @@ def lose_objects(state: ServerState, session: Session, lost: list[int]) -> int:
     for obj in lost:
         graph.state[obj] = UNFINISHED
         for task in graph.consumers_of(obj):
-            if graph.state[task] == TASK_FINISHED:
+            if graph.state[task] >= TASK_FINISHED:
                 continue
             graph.missing[task] += 1
             if graph.state[task] == READY:
@@ -142,7 +156,10 @@ def lose_objects(state: ServerState, session: Session, lost: list[int]) -> int:
         withdraw_tasks(state, session, incarnation, tasks)
     revived = 0
     for obj in lost:
-        revived += _revive(state, session, graph.producer[obj])
+        if graph.state[graph.producer[obj]] > TASK_FINISHED:
+            abort_lost_object(state, session, obj)
+        else:
+            revived += _revive(state, session, graph.producer[obj])
     return revived
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import msgpack
 
 from rain.common.failure import Failure
@@ -13,19 +15,22 @@ from rain.protocol.messages import (
     ConstantPiece,
     GetInfos,
     GetServerInfo,
+    GetStates,
     GetWorkerInfo,
     Infos,
     NewSession,
     ServerInfo,
     SessionCreated,
     SessionWarning,
+    States,
     StopServer,
     StopWorker,
     SubmitCommit,
     UnkeepObjects,
 )
 from rain.server.core.actions import Exit, WriteConstant
-from rain.server.core.failing import attempts, end_session
+from rain.server.core.ending import attempts
+from rain.server.core.failing import end_session
 from rain.server.core.graph import FINISHED, OBJECT, TASK
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import Session
@@ -42,9 +47,13 @@ STOP_SECONDS = 5.0
 
 def new_session(state: ServerState, client: ClientPeer, message: NewSession) -> None:
     """Open a session."""
+    if message.on_failure not in ("fail", "continue"):
+        failure = Failure("invalid", f"on_failure={message.on_failure!r} is neither 'fail' nor 'continue'")
+        state.refuse(client.peer, message.seq, failure)
+        return
     number = state.next_session
     state.next_session += 1
-    state.sessions[number] = Session(number, client.peer, message.name)
+    state.sessions[number] = Session(number, client.peer, message.name, on_failure=message.on_failure)
     client.sessions.add(number)
     state.send(client.peer, SessionCreated(message.seq, number))
 
@@ -139,15 +148,30 @@ def get_infos(state: ServerState, session: Session, client: ClientPeer, message:
     state.send(client.peer, Infos(message.seq, states, infos))
 
 
+def get_states(state: ServerState, session: Session, client: ClientPeer, message: GetStates) -> None:
+    """States as they are now."""
+    failure = unknown_id(session, message.ids)
+    if failure is not None:
+        state.refuse(client.peer, message.seq, failure)
+        return
+    numbers = message.ids or session.graph.tasks()
+    state.send(client.peer, States(message.seq, bytes(map(session.graph.state.__getitem__, numbers))))
+
+
 def _task_info(state: ServerState, session: Session, task: int) -> bytes | None:
     graph = session.graph
     if not graph.run[task]:
         return None
     info = msgpack.unpackb(graph.info[task]) if task in graph.info else {}
     info["attempts"] = attempts(session, task)
-    if graph.state[task] == TaskState.finished:
+    if graph.state[task] in (TaskState.finished, TaskState.failed) and graph.start[task]:
         info["start_time"] = graph.start[task]
         info["duration"] = graph.duration[task]
+    blamed = session.blame.get(task)
+    if blamed is not None and graph.state[task] == TaskState.failed:
+        info["error"], info["debug"] = blamed.message, blamed.debug
+        if blamed.exception is not None:
+            info["exception"] = b64encode(blamed.exception).decode()
     incarnation = graph.worker[task] or graph.last_worker[task]
     info["governor"] = state.worker_id(incarnation)
     packed: bytes = msgpack.packb(info)

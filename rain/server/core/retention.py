@@ -43,8 +43,8 @@ def inputs_consumed(state: ServerState, session: Session, task: int) -> None:
             object_unneeded(state, session, obj)
 
 
-def task_without_outputs_finished(state: ServerState, session: Session, task: int) -> None:
-    """Nothing of it can be lost: it will never run again."""
+def task_will_not_run_again(state: ServerState, session: Session, task: int) -> None:
+    """It failed or was stopped for good, or succeeded and has no outputs that could be lost."""
     _release(state, session, _unpin_inputs(session, task))
 
 

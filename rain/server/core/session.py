@@ -89,6 +89,16 @@ class Waiter:
     fetch: frozenset[str] | None = None
 
 
+@dataclass(slots=True, eq=False)
+class CancelRequest:
+    """A Cancel that is answered when nothing runs any more. running: tasks not stopped yet; stopped: the answer."""
+
+    peer: int
+    seq: int
+    running: set[int]
+    stopped: list[int]
+
+
 @dataclass(slots=True)
 class Session:
     """One task graph and its fate.
@@ -96,7 +106,10 @@ class Session:
     peer: the client's connection. failure: set when it failed. unfinished: tasks that are not terminal.
     watch: waiters by the id they wait for. whole: waiters for the whole session. workers: incarnations that
     know the session. attempts_lost: per task, workers lost while it was running. returned: runs given back
-    before they started. failures: failed runs. moves: withdrawals. recomputed: tasks that ran
+    before they started. failures: failed runs. moves: withdrawals. on_failure: policy. first_failure: of a
+    session that goes on. blame: why things are failed, cancelled or aborted. stopping: incarnation by task, for runs
+    being stopped. cancels: requests not answered yet. failed_on: where a task that is tried again failed. weights:
+    sizes pretended in test mode. recomputed: tasks that ran
     again for lost results. unreadable: failed reads by object. uploads: (received, total) of constants sent in
     pieces. staged: the submit under way. warned: texts already sent.
     """
@@ -118,6 +131,13 @@ class Session:
     returned: dict[int, int] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     moves: dict[int, int] = field(default_factory=dict)
+    on_failure: str = "fail"
+    first_failure: Failure | None = None
+    blame: dict[int, Failure] = field(default_factory=dict)
+    stopping: dict[int, int] = field(default_factory=dict)
+    cancels: list[CancelRequest] = field(default_factory=list)
+    failed_on: dict[int, int] = field(default_factory=dict)
+    weights: dict[int, int] = field(default_factory=dict)
     recomputed: set[int] = field(default_factory=set)
     unreadable: dict[int, int] = field(default_factory=dict)
     uploads: dict[int, tuple[int, int]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rain.protocol.messages import INLINE, KEEP, UPLOADED, SubmitChunk
 from rain.server.core.actions import WriteConstant
+from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, MAX_ID, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED, Graph
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import DurationGroup, Session, Template
@@ -250,8 +251,10 @@ def _apply(state: ServerState, session: Session, plan: Plan) -> None:
     for task in plan.tasks:
         _apply_task(session, task)
     session.unfinished += len(plan.tasks)
+    if session.blame:
+        abort_submitted(state, session, [task.number for task in plan.tasks])
     for task in plan.tasks:
-        if not graph.missing[task.number]:
+        if graph.state[task.number] == NOT_ASSIGNED and not graph.missing[task.number]:
             state.make_ready(session, task.number)
     for number, flags in plan.flags.items():
         if flags & (INLINE | UPLOADED) and not graph.is_needed(number):

@@ -16,7 +16,7 @@ from rain.protocol.messages import (
     Wait,
     WaitDone,
 )
-from rain.server.core.graph import ABSENT, FINISHED, REMOVED, TASK, TASK_FINISHED, UNFINISHED, Graph
+from rain.server.core.graph import ABSENT, FINISHED, TASK, TASK_FINISHED, UNFINISHED, Graph
 from rain.server.core.session import Session, Waiter
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def is_done(graph: Graph, number: int) -> bool:
-    """True if the task is finished or the object was produced."""
+    """True if the task is terminal, or the object was produced or never will be."""
     if graph.kind[number] == TASK:
-        return graph.state[number] == TASK_FINISHED
-    return graph.state[number] in (FINISHED, REMOVED)
+        return graph.state[number] >= TASK_FINISHED
+    return graph.state[number] != UNFINISHED
 
 
 def unknown_id(session: Session, ids: array[int]) -> Failure | None:
@@ -42,11 +42,9 @@ def unknown_id(session: Session, ids: array[int]) -> Failure | None:
 def wait(state: ServerState, session: Session, peer: int, message: Wait) -> None:
     """Answer now or later."""
     if message.mode == WAIT_SESSION:
-        waiter = Waiter(peer, message.seq, session.number, state.now, WAIT_SESSION)
-        if session.unfinished:
-            session.whole.append(waiter)
-        else:
-            state.send(peer, WaitDone(message.seq, array("I")))
+        session.whole.append(Waiter(peer, message.seq, session.number, state.now, WAIT_SESSION))
+        if not session.unfinished:
+            notify(state, session, 0)
         return
     failure = unknown_id(session, message.ids)
     if failure is not None:
@@ -55,6 +53,11 @@ def wait(state: ServerState, session: Session, peer: int, message: Wait) -> None
     graph = session.graph
     ids = tuple(dict.fromkeys(message.ids))
     open_ids = [number for number in ids if not is_done(graph, number)]
+    if session.blame and message.mode == WAIT_ALL:
+        blamed = next((session.blame[number] for number in ids if number in session.blame), None)
+        if blamed is not None:
+            state.refuse(peer, message.seq, blamed)
+            return
     if message.mode == WAIT_SOME:
         done = array("I", [number for number in ids if is_done(graph, number)])
         if done or not ids:
@@ -76,11 +79,18 @@ def notify(state: ServerState, session: Session, number: int) -> None:
     if not number:
         waiters, session.whole = session.whole, []
         for waiter in waiters:
-            state.send(waiter.peer, WaitDone(waiter.seq, array("I")))
+            if session.first_failure is not None:
+                state.refuse(waiter.peer, waiter.seq, session.first_failure)
+            else:
+                state.send(waiter.peer, WaitDone(waiter.seq, array("I")))
         return
+    blamed = session.blame.get(number)
     for waiter in session.watch.pop(number, ()):
         waiter.remaining -= 1
-        if waiter.fetch is not None:
+        if blamed is not None and waiter.mode != WAIT_SOME:
+            _unwatch(session, waiter)
+            state.refuse(waiter.peer, waiter.seq, blamed)
+        elif waiter.fetch is not None:
             if not waiter.remaining:
                 answer_fetch(state, session, waiter)
         elif waiter.mode == WAIT_SOME:
@@ -124,6 +134,10 @@ def fetch(state: ServerState, session: Session, peer: int, message: FetchObjects
         state.refuse(peer, message.seq, failure)
         return
     ids = tuple(message.ids)
+    blamed = next((session.blame[number] for number in ids if number in session.blame), None)
+    if blamed is not None:
+        state.refuse(peer, message.seq, blamed)
+        return
     waiter = Waiter(
         peer, message.seq, session.number, state.now, WAIT_ALL, ids, fetch=frozenset(message.unreachable)
     )

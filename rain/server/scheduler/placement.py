@@ -137,7 +137,7 @@ class Choice:
         if least is None:
             return None
         inputs = graph.distinct(task)
-        if not inputs:
+        if not inputs and not session.failed_on:
             return least
         sizes = graph.size
         weighed = inputs[:LOCALITY_INPUTS]
@@ -149,18 +149,31 @@ class Choice:
                     candidates[incarnation] = worker
                 if len(candidates) > LOCALITY_INPUTS:
                     break
-        if len(candidates) == 1:
+        if len(candidates) == 1 and not session.failed_on:
             return least
+        if session.failed_on:
+            self._avoid(session, task, candidates)
         best_cost, best = float("inf"), least
         for incarnation, worker in candidates.items():
             cost = worker.load
             for obj in weighed:
                 known = graph.replicas[obj]
                 if known != incarnation and (known is None or isinstance(known, int) or incarnation not in known):
-                    cost += TRANSFER_DELAY + sizes[obj] / BANDWIDTH
+                    size = session.weights.get(obj, sizes[obj]) if session.weights else sizes[obj]
+                    cost += TRANSFER_DELAY + size / BANDWIDTH
             if cost < best_cost:
                 best_cost, best = cost, worker
         return best
+
+    def _avoid(self, session: Session, task: int, candidates: dict[int, Worker]) -> None:
+        """A task that failed on a worker runs again elsewhere, if somewhere else is room."""
+        failed_on = session.failed_on.get(task)
+        if failed_on in candidates:
+            others = [w for w in self._roomy.values() if w.incarnation != failed_on and self._has_room(w, 0.0)]
+            if others:
+                del candidates[failed_on]
+                other = min(others, key=lambda w: (w.load, w.incarnation))
+                candidates[other.incarnation] = other
 
     def _least_loaded(self, expected: float) -> Worker | None:
         """The least loaded worker with room for a task of so many expected seconds."""
