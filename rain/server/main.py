@@ -124,6 +124,7 @@ class _Server:
                 idle_timeout=options.idle_timeout,
                 version=rain.__version__,
                 check=self._environ.get("RAIN_DEBUG_MODE") == "1",
+                test_mode=self._environ.get("RAIN_TEST_MODE") == "1",
             )
         )
         constants = ConstantStore(workdir.path / "constants")

@@ -10,7 +10,7 @@ from rain.server.core.graph import ASSIGNED
 from rain.server.core.waits import object_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
@@ -42,13 +42,15 @@ def portions(state: ServerState, session: Session, tasks: list[int]) -> Iterator
     yield tasks[begin:]
 
 
-def assignment_message(state: ServerState, session: Session, worker: Worker, tasks: list[int]) -> AssignTasks:
-    """The message for tasks recorded by `assign`."""
+def assignment_message(
+    state: ServerState, session: Session, worker: Worker, tasks: list[int], extra: Iterable[int] = ()
+) -> AssignTasks:
+    """The message for tasks recorded by `assign`; with `extra` objects the worker shall hold besides."""
     graph, number = session.graph, session.number
     session.workers.add(worker.incarnation)
     template_numbers, templates = array("I"), []
     input_counts, inputs, output_counts, outputs = array("I"), array("I"), array("I"), array("I")
-    lacking: dict[int, None] = {}
+    lacking: dict[int, None] = dict.fromkeys(extra)
     seen: tuple[int, ...] | None = None
     incarnation = worker.incarnation
     for task in tasks:

@@ -158,7 +158,6 @@ def task_failed(state: ServerState, session: Session, worker: Worker, message: T
 
 def tasks_returned(state: ServerState, session: Session, worker: Worker, message: TasksReturned) -> None:
     """Runs came back before they started."""
-    graph = session.graph
     for task, run in zip(message.tasks, message.runs, strict=True):
         if is_current(session, worker, task, run):
             unassign(session, worker, task)

@@ -27,7 +27,8 @@ class CoreOptions:
     until the server ends (None = never). first_session: number of the first session. prefetch_seconds: work sent
     ahead of a worker's needs. inline_limit: values below this many bytes ride in messages. message_budget: bytes of
     values and arguments in one message; far below what a channel takes. constant_memory: constants
-    from this many bytes on go to the constant store. check: run `sanity_check` after each batch.
+    from this many bytes on go to the constant store. check: run `sanity_check` after each batch. test_mode: obey
+    placements asked for by constants (spec 6.6).
     """
 
     crash_limit: int = 3
@@ -41,6 +42,7 @@ class CoreOptions:
     version: str = ""
     address: str = ""
     check: bool = False
+    test_mode: bool = False
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from rain.protocol.messages import INLINE, KEEP, UPLOADED, SubmitChunk
 from rain.server.core.actions import WriteConstant
 from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, MAX_ID, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED, Graph
+from rain.server.core.placing import place_constants
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import DurationGroup, Session, Template
 from rain.server.core.staging import StagedSubmit
@@ -251,6 +252,8 @@ def _apply(state: ServerState, session: Session, plan: Plan) -> None:
     for task in plan.tasks:
         _apply_task(session, task)
     session.unfinished += len(plan.tasks)
+    if state.options.test_mode and plan.specs:
+        place_constants(state, session, plan.specs)
     if session.blame:
         abort_submitted(state, session, [task.number for task in plan.tasks])
     for task in plan.tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from rain.common.states import TaskState
@@ -315,3 +316,18 @@ def test_inline_inputs_of_one_message_are_bounded() -> None:
     assignment = story.take_one(worker, m.AssignTasks)
     assert [value is None for value in assignment.values] == [False, False, True, True]
     assert assignment.holders == [[], [], ["10.0.0.99:7210"], ["10.0.0.99:7210"]]
+
+
+def test_test_mode_places_constants_on_the_workers_named() -> None:
+    story = ServerStory(test_mode=True)
+    client, session = opened(story)
+    one, two = story.worker(), story.worker()
+    builder = SubmitBuilder()
+    for number, worker, size in ((10, one, 10_000), (11, two, 50 * MB)):
+        wish = {"workers": [f"10.0.0.{worker}:9000"], "size": size}
+        builder.objects.append((number, m.INLINE | m.KEEP, msgpack.packb({"user": {"_testing": wish}}), b"x"))
+    story.submit(client, session, builder)
+    placed = [story.take_one(worker, m.AssignTasks) for worker in (one, two)]
+    assert [(list(message.tasks), list(message.objects)) for message in placed] == [([], [10]), ([], [11])]
+    story.submit(client, session, SubmitBuilder().task(13, [10, 11], [12]))
+    assert story.assigned(two) == [13]
