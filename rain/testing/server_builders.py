@@ -209,7 +209,7 @@ class ServerStory:
         """The worker reports the current runs of these tasks as finished; outputs of `size` bytes."""
         graph = self.graph(session)
         runs = u32(graph.run[task] for task in tasks)
-        sizes = array("Q", [size for task in tasks for _ in graph.outputs[task]])
+        sizes = array("Q", [size for task in tasks for _ in graph.outputs_of(task)])
         starts, durations = array("d", [1.0] * len(tasks)), array("d", [seconds] * len(tasks))
         self.say(worker, m.TasksDone(session, u32(tasks), runs, starts, durations, [], sizes, [], []))
 

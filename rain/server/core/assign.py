@@ -59,7 +59,7 @@ def assignment_message(
             worker.templates.add((number, template))
             template_numbers.append(template)
             templates.append(session.templates[template].packed)
-        ins, outs = graph.inputs[task], graph.outputs[task]
+        ins, outs = graph.inputs[task], graph.outputs_of(task)
         input_counts.append(len(ins))
         inputs.extend(ins)
         output_counts.append(len(outs))

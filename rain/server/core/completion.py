@@ -41,13 +41,13 @@ def tasks_started(session: Session, worker: Worker, message: TasksStarted) -> No
 def tasks_done(state: ServerState, session: Session, worker: Worker, message: TasksDone) -> None:
     """Runs succeeded: commit their results, each task exactly once."""
     graph = session.graph
-    outputs_of, states = graph.outputs, graph.state
+    outputs_of, states = graph.outputs_of, graph.state
     sizes, values, output_infos, infos = message.sizes, message.values, message.output_infos, message.infos
     at = 0
     for k, task in enumerate(message.tasks):
         if not graph.is_task(task):
             return  # without its outputs the columns cannot be read on
-        outputs = outputs_of[task]
+        outputs = outputs_of(task)
         end = at + len(outputs)
         if is_current(session, worker, task, message.runs[k]):
             unassign(session, worker, task)
@@ -82,7 +82,7 @@ def _outdated_result(state: ServerState, session: Session, worker: Worker, task:
     graph = session.graph
     if session.stopping.get(task) == worker.incarnation and graph.run[task] == run:
         run_is_gone(state, session, task)
-        for obj in graph.outputs[task]:
+        for obj in graph.outputs_of(task):
             if worker.incarnation not in graph.replicas_of(obj):
                 state.delete_copy(worker.incarnation, session.number, obj)
 
@@ -99,7 +99,7 @@ def feed_consumers(state: ServerState, session: Session, obj: int) -> None:
     consumers = graph.consumers[obj]
     if consumers is not None:
         missing, states = graph.missing, graph.state
-        for task in consumers if isinstance(consumers, list) else (consumers,):
+        for task in (consumers,) if isinstance(consumers, int) else consumers:
             if states[task] >= TASK_FINISHED:
                 continue
             left = missing[task] - 1
@@ -114,7 +114,7 @@ def finish(state: ServerState, session: Session, task: int) -> None:
     """The task is finished and its outputs are recorded: settle what is needed, wake who waits."""
     graph = session.graph
     inputs_consumed(state, session, task)
-    outputs = graph.outputs[task]
+    outputs = graph.outputs_of(task)
     for obj in outputs:
         if graph.state[obj] == FINISHED and not graph.is_needed(obj):
             object_unneeded(state, session, obj)

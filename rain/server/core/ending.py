@@ -79,7 +79,7 @@ def _abort_dependents(state: ServerState, session: Session, ended: list[int], fa
     stack = list(ended)
     while stack:
         task = stack.pop()
-        for obj in graph.outputs[task]:
+        for obj in graph.outputs_of(task):
             if graph.state[obj] != UNFINISHED:
                 continue
             graph.state[obj] = OBJECT_ABORTED

@@ -34,13 +34,15 @@ class Graph:
 
     Tasks:
         template: number of the template. group: number of the duration group. args: packed config or arguments.
-        inputs: ids in order, with repetitions. outputs: ids. missing: distinct inputs not finished.
+        inputs: ids in order, with repetitions. outputs: see `outputs_of`. missing: distinct inputs not finished.
         run: number of the last run given out, 0 before. worker: incarnation that has it, 0 = none.
         level: depth in the graph. start, duration: of the last finished run. last_worker: its incarnation.
     Objects:
-        producer: task id, 0 for constants. consumers: None, one task id, or a list. needed: unfinished distinct
+        producer: task id, 0 for constants. consumers: None, one task id, or several. needed: unfinished distinct
         consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE.
         size: bytes. replicas: None, one incarnation, or a set. value: bytes held by the server, or None.
+
+    A column of tasks and one of objects may be the same storage under two names: an id is one or the other.
     """
 
     def __init__(self) -> None:
@@ -49,23 +51,24 @@ class Graph:
         self.template = array("I")
         self.group = array("I")
         self.args: list[bytes | None] = []
+        self.value = self.args
         self.inputs: list[tuple[int, ...]] = []
-        self.outputs: list[tuple[int, ...]] = []
+        self._only_output = array("I")
+        self._outputs: dict[int, tuple[int, ...]] = {}
         self.missing = array("I")
+        self.needed = self.missing
         self.run = array("I")
+        self.pins = self.run
         self.worker = array("I")
+        self.producer = self.worker
         self.level = array("I")
         self.start = array("d")
         self.duration = array("f")
         self.last_worker = array("I")
-        self.producer = array("I")
-        self.consumers: list[int | list[int] | None] = []
-        self.needed = array("I")
-        self.pins = array("I")
+        self.consumers: list[int | array[int] | None] = []
         self.flags = bytearray()
         self.size = array("Q")
         self.replicas: list[int | set[int] | None] = []
-        self.value: list[bytes | None] = []
         # Sparse: only what some tasks and objects have.
         self.distinct_inputs: dict[int, tuple[int, ...]] = {}
         self.spec: dict[int, bytes] = {}
@@ -92,9 +95,7 @@ class Graph:
             self.level,
             self.duration,
             self.last_worker,
-            self.producer,
-            self.needed,
-            self.pins,
+            self._only_output,
         ):
             column.frombytes(zeros)
         self.start.frombytes(bytes(8 * more))
@@ -102,10 +103,8 @@ class Graph:
         nothing = [None] * more
         self.args.extend(nothing)
         self.inputs.extend([()] * more)
-        self.outputs.extend([()] * more)
         self.consumers.extend(nothing)
         self.replicas.extend(nothing)
-        self.value.extend(nothing)
 
     def is_task(self, number: int) -> bool:
         """True for ids of tasks."""
@@ -129,22 +128,34 @@ class Graph:
                 return distinct
         return inputs
 
+    def outputs_of(self, task: int) -> tuple[int, ...]:
+        """Ids of the outputs of a task, in order."""
+        only = self._only_output[task]
+        return (only,) if only else self._outputs.get(task, ())
+
+    def set_outputs(self, task: int, outputs: tuple[int, ...]) -> None:
+        """Record the outputs of a task; nearly all have one, the others are sparse."""
+        if len(outputs) == 1:
+            self._only_output[task] = outputs[0]
+        elif outputs:
+            self._outputs[task] = outputs
+
     def add_consumer(self, obj: int, task: int) -> None:
         """Record that the task has the object as an input."""
         known = self.consumers[obj]
         if known is None:
             self.consumers[obj] = task
-        elif isinstance(known, list):
-            known.append(task)
+        elif isinstance(known, int):
+            self.consumers[obj] = array("I", (known, task))
         else:
-            self.consumers[obj] = [known, task]
+            known.append(task)
 
-    def consumers_of(self, obj: int) -> tuple[int, ...] | list[int]:
+    def consumers_of(self, obj: int) -> tuple[int, ...] | array[int]:
         """Tasks that have the object as an input."""
         known = self.consumers[obj]
         if known is None:
             return ()
-        return known if isinstance(known, list) else (known,)
+        return (known,) if isinstance(known, int) else known
 
     def is_kept(self, obj: int) -> bool:
         """True while the keep flag is set."""

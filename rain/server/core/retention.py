@@ -62,7 +62,7 @@ def _release(state: ServerState, session: Session, dead: list[int]) -> None:
         if (
             task
             and graph.state[task] == TASK_FINISHED
-            and all(graph.state[out] == REMOVED and not graph.pins[out] for out in graph.outputs[task])
+            and all(graph.state[out] == REMOVED and not graph.pins[out] for out in graph.outputs_of(task))
         ):
             dead += _unpin_inputs(session, task)
 

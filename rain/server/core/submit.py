@@ -287,7 +287,7 @@ def _apply_task(session: Session, task: NewTask) -> None:
     graph.state[number] = NOT_ASSIGNED
     graph.template[number] = task.template
     graph.args[number] = task.args
-    graph.outputs[number] = task.outputs
+    graph.set_outputs(number, task.outputs)
     graph.level[number] = task.level
     for obj in task.outputs:
         graph.producer[obj] = number

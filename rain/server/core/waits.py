@@ -203,5 +203,5 @@ def object_spec(session: Session, obj: int) -> bytes | None:
     if not task:
         return None
     specs = session.templates[graph.template[task]].output_specs
-    position = graph.outputs[task].index(obj)
+    position = graph.outputs_of(task).index(obj)
     return specs[position] if position < len(specs) else None
