@@ -26,6 +26,7 @@ from rain.testing.simloop import SimLoop
 from rain.testing.simnet import SimNetwork
 from rain.testing.simparts import Functions
 from rain.testing.simserver import SimServer
+from rain.testing.simtolerant import TolerantScript
 from rain.testing.simworker import SimWorker
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Plan:
         codec: messages go through the real codec.
         delete_timeout: of the workers, in seconds.
         check_every: batches of events from one walk through the invariants to the next.
+        tolerant: sessions go on after failures, and tasks are cancelled.
     """
 
     seed: int
@@ -61,6 +63,7 @@ class Plan:
     codec: bool
     delete_timeout: float
     check_every: int
+    tolerant: bool = False
 
     @classmethod
     def of_seed(cls, seed: int) -> Plan:
@@ -86,7 +89,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a client fared: `finished`, `failed` (its session did), `lost` (its connection was) or `crashed`."""
+    """How a client fared: `finished`, `failed` (its session did), `lost` (its connection was), `crashed`
+    or `tolerated` (whatever failed)."""
 
     end: str = "running"
     failure: Failure | None = None
@@ -150,7 +154,8 @@ class SimCluster:
             outcome = Outcome()
             self.clients.append(client)
             self.outcomes.append(outcome)
-            script = ClientScript(self, client, outcome, tasks, random.Random(f"{self.plan.seed}/{position}"))
+            kind = TolerantScript if self.plan.tolerant else ClientScript
+            script = kind(self, client, outcome, tasks, random.Random(f"{self.plan.seed}/{position}"))
             scripts.append(client.node.process.spawn(script.run(), f"script of {client.node.name}"))
         playing = self.loop.create_task(self.faults.play(), name="faults")
         for client, outcome, task in zip(self.clients, self.outcomes, scripts, strict=True):
@@ -190,7 +195,7 @@ class SimCluster:
             assert to_blame, f"{name}: {key} failed without a reason: {outcome.failure.message}"
         elif outcome.end == "finished":
             assert not any(outcome.planned.values()), f"{name}: a task that always fails did not fail its session"
-        if not self.plan.faults and not self.plan.failing:
+        if not self.plan.faults and not self.plan.failing and not self.plan.tolerant:
             again = {key: n for key, n in self.functions.starts.items() if n > 1}
             assert not again, f"tasks ran again without a fault: {again}"
 
@@ -316,8 +321,8 @@ async def _failure_of(request: Coroutine[Any, Any, Any]) -> Failure | None:
     return None
 
 
-def run_seed(seed: int, *, full_trace: bool = False) -> SimCluster:
-    """Simulate the cluster of a seed.
+def run_seed(seed: int, *, tolerant: bool = False, full_trace: bool = False) -> SimCluster:
+    """Simulate the cluster of a seed; `tolerant` as in `Plan`.
 
     Returns:
         The cluster after its end; `loop.trace_hash()` sums up what happened.
@@ -326,11 +331,12 @@ def run_seed(seed: int, *, full_trace: bool = False) -> SimCluster:
         AssertionError: something went wrong; the text tells the seed and how to run it again.
     """
     plan = Plan.of_seed(seed)
+    plan.tolerant = tolerant
     cluster = SimCluster(plan, full_trace=full_trace)
     try:
         cluster.run()
     except Exception as error:
-        again = f"python -m rain.testing.simcluster {seed}"
+        again = f"python -m rain.testing.simcluster {'--tolerant ' if tolerant else ''}{seed}"
         raise AssertionError(f"seed {seed} failed (again: {again}): {error}\n{plan}") from error
     return cluster
 
@@ -338,8 +344,10 @@ def run_seed(seed: int, *, full_trace: bool = False) -> SimCluster:
 def main() -> None:
     """Run the seeds given as arguments and print the end of each trace."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-    for argument in sys.argv[1:]:
+    tolerant = "--tolerant" in sys.argv
+    for argument in sys.argv[2 if tolerant else 1 :]:
         plan = Plan.of_seed(int(argument))
+        plan.tolerant = tolerant
         plan.check_every = 1
         print(plan)
         cluster = SimCluster(plan, full_trace=True)

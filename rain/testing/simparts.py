@@ -14,11 +14,14 @@ from rain.common.failure import Failure
 from rain.testing.graphs import output_value
 from rain.testing.simdata import read_from
 from rain.worker.core.events import (
+    BuiltinStopped,
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
     ObjectArrived,
     ObjectUnreachable,
     RunFailed,
+    RunKept,
     RunResult,
     RunsEnded,
 )
@@ -151,6 +154,7 @@ class SimExecutor:
         self._results: list[RunResult | RunFailed] = []
         self._now_cached: list[ObjectKey] = []
         self._cpus = 0
+        self._forbidden: set[TaskKey] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def call(self, runs: list[Run]) -> None:
@@ -183,6 +187,19 @@ class SimExecutor:
         """Forget what is known of a session."""
         self._cached = {key: value for key, value in self._cached.items() if key[0] != session}
 
+    def forbid(self, key: TaskKey) -> bool:
+        """End instead of beginning this run; False if it has begun."""
+        if all(run.key != key for run, _ in self._line):
+            return False
+        self._forbidden.add(key)
+        return True
+
+    def hold(self) -> None:
+        """Begin nothing more and say nothing more; what runs goes on till `stop`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._line.clear()
+
     def stop(self) -> None:
         """The process ends."""
         if self._timer is not None:
@@ -197,6 +214,10 @@ class SimExecutor:
             self._flush()
             return
         run, sent = self._line.popleft()
+        if run.key in self._forbidden:
+            self._flush()
+            self._pool.crash(self, "a forbidden run was next")
+            return
         self.current = run
         self._cpus = self._pool.meter.take(run)
         args, end = self._pool.functions.begin(run)
@@ -265,6 +286,7 @@ class SimExecutors:
         self.clock = clock
         self.report = report
         self.running: dict[int, SimExecutor] = {}
+        self._ending: dict[int, SimExecutor] = {}
 
     def start(self, executor: int, type: str, env: tuple[tuple[str, str | None], ...]) -> None:
         """Start a process; it registers a moment later."""
@@ -288,11 +310,28 @@ class SimExecutors:
         for executor in self.running.values():
             executor.end_session(session)
 
-    def kill(self, executor: int) -> None:
-        """Kill it; nothing is reported."""
+    def kill(self, executor: int, grace: float) -> None:
+        """Kill it; with grace it ends a moment later, and that is reported."""
         killed = self.running.pop(executor, None)
         if killed is not None:
-            killed.stop()
+            self._ending[executor] = killed
+            killed.hold()
+        if grace:
+            self.loop.call_later(self.loop.rng.uniform(0.0, grace), self._ended, executor)
+        elif executor in self._ending:
+            self._ending.pop(executor).stop()
+
+    def _ended(self, executor: int) -> None:
+        ended = self._ending.pop(executor, None)
+        if ended is not None:
+            ended.stop()
+        self.report(ExecutorStopped(executor))
+
+    def forbid(self, executor: int, key: TaskKey) -> None:
+        """It shall end instead of beginning this run."""
+        called = self.running.get(executor)
+        if called is not None and called.forbid(key):
+            self.loop.call_later(self.loop.rng.uniform(0.0, 0.05), self.report, RunKept(executor, key))
 
     def crash(self, executor: SimExecutor, reason: str) -> None:
         """The process dies by itself; what it had not reported is lost with it."""
@@ -326,6 +365,7 @@ class SimBuiltins:
     def __init__(self, executors: SimExecutors) -> None:
         self._pool = executors
         self._running: dict[TaskKey, tuple[asyncio.TimerHandle, int]] = {}
+        self._ending: dict[TaskKey, int] = {}
 
     def run(self, run: Run) -> None:
         """Start one."""
@@ -340,12 +380,22 @@ class SimBuiltins:
         timer = pool.loop.call_later(args["duration"], self._end, run, inputs, args, end, pool.clock())
         self._running[run.key] = (timer, cpus)
 
-    def stop(self, key: TaskKey) -> None:
-        """Stop it; nothing is reported."""
+    def stop(self, key: TaskKey, grace: float) -> None:
+        """Stop it; with grace it ends a moment later, and that is reported."""
         stopped = self._running.pop(key, None)
         if stopped is not None:
             stopped[0].cancel()
-            self._pool.meter.give(stopped[1])
+            self._ending[key] = stopped[1]
+        if grace:
+            loop = self._pool.loop
+            loop.call_later(loop.rng.uniform(0.0, grace), self._stopped, key)
+        elif key in self._ending:
+            self._pool.meter.give(self._ending.pop(key))
+
+    def _stopped(self, key: TaskKey) -> None:
+        if key in self._ending:
+            self._pool.meter.give(self._ending.pop(key))
+        self._pool.report(BuiltinStopped(key))
 
     def _end(self, run: Run, inputs: list[bytes], args: dict[str, Any], end: str, start: float) -> None:
         pool = self._pool

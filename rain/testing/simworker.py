@@ -47,6 +47,10 @@ class CheckedWorkerCore:
             self.core.sanity_check()
         return actions
 
+    def next_deadline(self) -> float | None:
+        """Hand on."""
+        return self.core.next_deadline()
+
 
 class SimWorker:
     """A worker on a node of the simulated network.

@@ -44,6 +44,12 @@ def test_cluster(first: int) -> None:
         run_seed(seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 2, CHUNK))
+def test_sessions_that_go_on_and_cancelling(first: int) -> None:
+    for seed in range(first, min(first + CHUNK, SEEDS // 2)):
+        run_seed(seed, tolerant=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_many_clusters() -> None:
