@@ -15,6 +15,8 @@ from rain.server.core.session import DurationGroup, Session, Template
 from rain.server.core.staging import StagedSubmit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rain.server.core.state import ServerState
 
 
@@ -90,21 +92,28 @@ def _read(session: Session, chunks: list[SubmitChunk]) -> Plan:
     return plan
 
 
-def _check_id(graph: Graph, session: Session, plan: Plan, number: int) -> None:
-    if not 0 < number < min(MAX_ID, len(graph) + 2 * len(plan.tasks) + len(plan.flags) + (1 << 20)):
-        raise InvalidSubmitError(f"id {session.number}/{number} is out of range")
-    if number < len(graph) and graph.kind[number]:
-        raise InvalidSubmitError(f"id {session.number}/{number} is already in use")
-    if number > plan.highest:
-        plan.highest = number
+def _check_ids(session: Session, plan: Plan, numbers: Sequence[int]) -> None:
+    """New ids are in range and not in use; looked at one by one only where some are not beyond all known ones."""
+    if not numbers:
+        return
+    graph = session.graph
+    limit = min(MAX_ID, len(graph) + 2 * len(plan.tasks) + len(plan.flags) + (1 << 20))
+    plan.highest = max(plan.highest, max(numbers))
+    if min(numbers) >= max(len(graph), 1) and plan.highest < limit:
+        return
+    for number in numbers:
+        if not 0 < number < limit:
+            raise InvalidSubmitError(f"id {session.number}/{number} is out of range")
+        if number < len(graph) and graph.kind[number]:
+            raise InvalidSubmitError(f"id {session.number}/{number} is already in use")
 
 
 def _read_objects(session: Session, chunk: SubmitChunk, plan: Plan) -> None:
     if len(chunk.objects) != len(chunk.object_flags):
         raise InvalidSubmitError("columns of data objects differ in length")
     values = iter(chunk.values)
+    _check_ids(session, plan, chunk.objects)
     for position, number in enumerate(chunk.objects):
-        _check_id(session.graph, session, plan, number)
         taken = number in plan.numbers or number in plan.specs
         if taken or (number in plan.flags and number not in plan.producer):
             raise InvalidSubmitError(f"id {session.number}/{number} is used twice")
@@ -125,7 +134,6 @@ def _read_objects(session: Session, chunk: SubmitChunk, plan: Plan) -> None:
 
 
 def _read_tasks(session: Session, chunk: SubmitChunk, plan: Plan, template_count: int) -> None:
-    graph = session.graph
     all_inputs, all_outputs = chunk.inputs.tolist(), chunk.outputs.tolist()
     args = chunk.args
     count = len(chunk.tasks)
@@ -135,11 +143,12 @@ def _read_tasks(session: Session, chunk: SubmitChunk, plan: Plan, template_count
         raise InvalidSubmitError("columns of tasks differ in length")
     if sum(chunk.input_counts) != len(all_inputs) or sum(chunk.output_counts) != len(all_outputs):
         raise InvalidSubmitError("columns of tasks differ in length")
+    _check_ids(session, plan, chunk.tasks)
+    _check_ids(session, plan, chunk.outputs)
     numbers = plan.numbers
     at_input = at_output = 0
     last_inputs: tuple[int, ...] = ()
     for position, number in enumerate(chunk.tasks):
-        _check_id(graph, session, plan, number)
         template = chunk.task_templates[position]
         if template >= template_count:
             raise InvalidSubmitError(f"task {session.number}/{number} names an unknown template")
@@ -155,7 +164,6 @@ def _read_tasks(session: Session, chunk: SubmitChunk, plan: Plan, template_count
         numbers.add(number)
         plan.tasks.append(task)
         for k, obj in enumerate(outputs):
-            _check_id(graph, session, plan, obj)
             if obj in plan.producer:
                 raise InvalidSubmitError(f"data object {session.number}/{obj} is the output of two tasks")
             if obj in numbers:

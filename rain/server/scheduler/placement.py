@@ -22,6 +22,8 @@ BANDWIDTH = 1e9
 """Bytes per second assumed between workers."""
 TRANSFER_DELAY = 100e-6
 """Seconds a transfer costs whatever its size."""
+UNBALANCED_SECONDS = 0.001
+"""Work by which one worker may get ahead of others in exchange for fewer choices."""
 LONGEST_PREFETCHED = 0.05
 """Tasks expected to take longer are not sent ahead."""
 LOCALITY_INPUTS = 16
@@ -58,17 +60,21 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
         worker = choice.best(session, task)
         if worker is None:
             break
-        queue.pop()
         queue.blocked_since = None
-        assign(state, session, worker, task)
-        choice.assigned(worker)
-        key = (worker.incarnation, number)
-        tasks = assigned.get(key)
-        if tasks is None:
-            assigned[key] = [task]
-        else:
+        tasks = assigned.setdefault((worker.incarnation, number), [])
+        graph = session.graph
+        inputs, group = graph.inputs[task], graph.group[task]
+        for _ in range(1 + choice.followers(session, task, worker)):
+            queue.pop()
+            assign(state, session, worker, task)
             tasks.append(task)
-        packed = queue.head(is_ready)
+            packed = queue.head(is_ready)
+            if packed is None or packed >> 32 != number:
+                break
+            task = packed & 0xFFFFFFFF
+            if graph.inputs[task] is not inputs or graph.group[task] != group:
+                break
+        choice.assigned(worker)
     if packed is None:
         _end_reservation(state, request)
     else:
@@ -164,6 +170,16 @@ class Choice:
             if cost < best_cost:
                 best_cost, best = cost, worker
         return best
+
+    def followers(self, session: Session, task: int, worker: Worker) -> int:
+        """How many tasks with the same inputs and duration may go along with this one without a new choice."""
+        if session.failed_on or worker.fits_now(self._request):
+            return 0
+        room = self._state.options.prefetch_seconds * worker.cpus
+        others = [other.load for other in self._roomy.values() if other is not worker]
+        if others:
+            room = min(room, max(min(others) * worker.cpus, worker.queued + UNBALANCED_SECONDS))
+        return max(0, int((room - worker.queued) / session.groups[session.graph.group[task]].expected))
 
     def _avoid(self, session: Session, task: int, candidates: dict[int, Worker]) -> None:
         """A task that failed on a worker runs again elsewhere, if somewhere else is room."""
