@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rain.protocol.limits import ProtocolError
 from rain.protocol.messages import (
     INLINE,
+    SAME,
     AssignTasks,
     CancelTasks,
     Infos,
@@ -25,7 +26,7 @@ from rain.protocol.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_IS_INLINE = bytes(1 if flags & INLINE else 0 for flags in range(256))
+_HAS_VALUE = bytes(1 if flags & (INLINE | SAME) else 0 for flags in range(256))
 
 
 def _refuse(message: Any, name: str, actual: int, expected: str) -> None:
@@ -71,7 +72,7 @@ def _check_submit(message: SubmitChunk) -> None:
         _flattened(message, "output_counts", "outputs", "output_flags")
     if len(message.objects) != len(message.object_flags):
         _same(message, "objects", "object_flags")
-    inline = message.object_flags.translate(_IS_INLINE).count(1)
+    inline = message.object_flags.translate(_HAS_VALUE).count(1)
     if len(message.values) != inline:
         _refuse(message, "values", len(message.values), f"{inline}, the number of INLINE flags")
     _same_or_empty(message, tasks, "args")

@@ -41,6 +41,8 @@ INLINE = 2
 """Object flag: the value is in `values` of the same chunk."""
 UPLOADED = 4
 """Object flag: the value came before, in pieces."""
+SAME = 8
+"""Object flag: a constant equal to another one of the session; its entry in `values` is that one's id, `<I`."""
 
 WAIT_ALL, WAIT_SOME, WAIT_SESSION = 0, 1, 2
 
@@ -93,7 +95,7 @@ class SubmitChunk:
         input_counts, inputs: number of inputs per task; their ids, flattened, in order, with repetitions.
         output_counts, outputs, output_flags: the same for outputs; a flag byte (KEEP) per output.
         objects, object_flags, object_specs: constants, and outputs whose spec or flags differ from the template.
-        values: values of objects flagged INLINE, in order.
+        values: values of objects flagged INLINE or SAME, in order.
     """
 
     session: int

@@ -36,6 +36,14 @@ class ConstantStore:
             file.seek(offset)
             file.write(data)
 
+    def share(self, session: int, obj: int, source: int) -> None:
+        """Give an object the value of another one; it outlives that one.
+
+        Raises:
+            OSError: e.g. the disk is full.
+        """
+        os.link(self._path(session, source), self._path(session, obj))
+
     def drop(self, session: int, objects: list[int] | None) -> None:
         """Remove values; None = all of the session."""
         if objects is None:

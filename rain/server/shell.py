@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rain.protocol.messages import Heartbeat, Message
-from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, WriteConstant
+from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, ShareConstant, WriteConstant
 from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class Constants(Protocol):
 
     def write(self, session: int, obj: int, offset: int, data: bytes) -> None:
         """Write a piece."""
+
+    def share(self, session: int, obj: int, source: int) -> None:
+        """Give an object the value of another one."""
 
     def drop(self, session: int, objects: list[int] | None) -> None:
         """Remove values; None = all of the session."""
@@ -143,6 +146,8 @@ class ServerShell:
                 logger.log(logging.getLevelName(level.upper()), "%s", text)
             case WriteConstant(session, obj, offset, _, data):
                 self._write_constant(session, obj, offset, data)
+            case ShareConstant(session, obj, source):
+                self._share_constant(session, obj, source)
             case DropConstants(session, objects):
                 self._constants.drop(session, objects)
             case Drop(peer, reason):
@@ -152,6 +157,12 @@ class ServerShell:
                     handler.channel.close()
             case Exit(code):
                 self._exit(code)
+
+    def _share_constant(self, session: int, obj: int, source: int) -> None:
+        try:
+            self._constants.share(session, obj, source)
+        except OSError as error:
+            logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
 
     def _write_constant(self, session: int, obj: int, offset: int, data: bytes) -> None:
         try:

@@ -83,7 +83,7 @@ class SubmitBuilder:
             objects=u32(o[0] for o in self.objects),
             object_flags=bytes(o[1] for o in self.objects),
             object_specs=[o[2] for o in self.objects],
-            values=[o[3] for o in self.objects if o[1] & m.INLINE],
+            values=[o[3] for o in self.objects if o[1] & (m.INLINE | m.SAME)],
         )
 
 

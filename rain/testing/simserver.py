@@ -34,6 +34,10 @@ class SimConstants:
         assert len(value) == offset
         value += data
 
+    def share(self, session: int, obj: int, source: int) -> None:
+        """Give an object the value of another one."""
+        self.values[session, obj] = self.values[session, source]
+
     def drop(self, session: int, objects: list[int] | None) -> None:
         """Remove values; None = all of the session."""
         for key in list(self.values):

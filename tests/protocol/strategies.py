@@ -66,7 +66,7 @@ def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
                     kind = "bytes" if name == "output_flags" else "U32"
                     fields[name] = draw(value(kind, name, total))
     if cls is m.SubmitChunk:
-        inline = sum(1 for flags in fields["object_flags"] if flags & m.INLINE)
+        inline = sum(1 for flags in fields["object_flags"] if flags & (m.INLINE | m.SAME))
         fields["values"] = draw(st.lists(st.binary(max_size=40), min_size=inline, max_size=inline))
     return cls(**fields)
 

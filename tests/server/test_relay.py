@@ -66,3 +66,11 @@ def test_constants_of_a_session_go_together(tmp_path: Path) -> None:
     constants.drop(1, [10])
     assert constants.read(1, 10, 0, 0) is None
     assert not (tmp_path / "constants" / "1").exists()
+
+
+def test_shared_constants_outlive_each_other(tmp_path: Path) -> None:
+    constants = ConstantStore(tmp_path / "constants")
+    constants.write(1, 10, 0, b"value")
+    constants.share(1, 11, 10)
+    constants.drop(1, [10])
+    assert constants.read(1, 11, 0, 0) == (5, b"value")

@@ -35,6 +35,15 @@ class WriteConstant:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareConstant:
+    """Give a constant the value of another one of the constant store."""
+
+    session: int
+    object_id: int
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class DropConstants:
     """Remove constants from the constant store; None = all of the session."""
 
@@ -57,4 +66,4 @@ class Exit:
     code: int
 
 
-ServerAction = Send | Drop | WriteConstant | DropConstants | Log | Exit
+ServerAction = Send | Drop | WriteConstant | ShareConstant | DropConstants | Log | Exit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rain.protocol.messages import INLINE, KEEP, UPLOADED, SubmitChunk
-from rain.server.core.actions import WriteConstant
+from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, SubmitChunk
+from rain.server.core.actions import ShareConstant, WriteConstant
 from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, MAX_ID, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED, Graph
 from rain.server.core.placing import place_constants
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rain.server.core.state import ServerState
+
+
+HAS_DATA = INLINE | UPLOADED | SAME
 
 
 class InvalidSubmitError(Exception):
@@ -38,7 +41,8 @@ class NewTask:
 
 @dataclass(slots=True)
 class Plan:
-    """A checked submit. numbers: ids of the tasks. flags, specs, values: by object id."""
+    """A checked submit. numbers: ids of the tasks. flags, specs, values: by object id; same: the
+    constant an object is equal to."""
 
     templates: list[Template] = field(default_factory=list)
     tasks: list[NewTask] = field(default_factory=list)
@@ -46,6 +50,7 @@ class Plan:
     flags: dict[int, int] = field(default_factory=dict)
     specs: dict[int, bytes] = field(default_factory=dict)
     values: dict[int, bytes] = field(default_factory=dict)
+    same: dict[int, int] = field(default_factory=dict)
     producer: dict[int, NewTask] = field(default_factory=dict)
     highest: int = 0
 
@@ -84,10 +89,9 @@ def _read(session: Session, chunks: list[SubmitChunk]) -> Plan:
     for chunk in chunks:
         _read_objects(session, chunk, plan)
         _read_tasks(session, chunk, plan, template_count)
-    constants = INLINE | UPLOADED
     for number, flags in plan.flags.items():
-        if bool(flags & constants) == (number in plan.producer):
-            why = "both data and a producer" if flags & constants else "neither data nor a producer"
+        if bool(flags & HAS_DATA) == (number in plan.producer):
+            why = "both data and a producer" if flags & HAS_DATA else "neither data nor a producer"
             raise InvalidSubmitError(f"data object {session.number}/{number} has {why}")
     return plan
 
@@ -122,15 +126,28 @@ def _read_objects(session: Session, chunk: SubmitChunk, plan: Plan) -> None:
         spec = chunk.object_specs[position] if chunk.object_specs else None
         if spec is not None:
             plan.specs[number] = spec
-        if flags & INLINE:
+        if flags & (INLINE | SAME):
             value = next(values, None)
             if value is None:
                 raise InvalidSubmitError(f"data object {session.number}/{number} has no data")
-            plan.values[number] = value
+            if flags & SAME:
+                plan.same[number] = _source_of(session, plan, number, value)
+            else:
+                plan.values[number] = value
         elif flags & UPLOADED:
             received, total = session.uploads.get(number, (0, -1))
             if received != total:
                 raise InvalidSubmitError(f"data object {session.number}/{number} was not uploaded completely")
+
+
+def _source_of(session: Session, plan: Plan, number: int, packed: bytes) -> int:
+    """The constant whose value the object `number` shares; it is of this submit, or its data is still here."""
+    source = int.from_bytes(packed, "little")
+    graph = session.graph
+    known = graph.is_object(source) and graph.flags[source] & CONSTANT and graph.at_server(source)
+    if not known and (source == number or not plan.flags.get(source, 0) & (INLINE | UPLOADED)):
+        raise InvalidSubmitError(f"data object {session.number}/{number} is equal to {source}, which has no data here")
+    return source
 
 
 def _read_tasks(session: Session, chunk: SubmitChunk, plan: Plan, template_count: int) -> None:
@@ -257,6 +274,8 @@ def _apply(state: ServerState, session: Session, plan: Plan) -> None:
         graph.flags[number] = flags & KEEP
         if flags & (INLINE | UPLOADED):
             _apply_constant(state, session, number, flags, plan)
+    for number, source in plan.same.items():
+        _share_constant(state, session, number, source)
     for task in plan.tasks:
         _apply_task(session, task)
     session.unfinished += len(plan.tasks)
@@ -268,7 +287,7 @@ def _apply(state: ServerState, session: Session, plan: Plan) -> None:
         if graph.state[task.number] == NOT_ASSIGNED and not graph.missing[task.number]:
             state.make_ready(session, task.number)
     for number, flags in plan.flags.items():
-        if flags & (INLINE | UPLOADED) and not graph.is_needed(number):
+        if flags & HAS_DATA and not graph.is_needed(number):
             object_unneeded(state, session, number)
 
 
@@ -287,6 +306,16 @@ def _apply_constant(state: ServerState, session: Session, number: int, flags: in
     else:
         graph.flags[number] |= AT_STORE
         state.actions.append(WriteConstant(session.number, number, 0, len(value), value))
+
+
+def _share_constant(state: ServerState, session: Session, number: int, source: int) -> None:
+    graph = session.graph
+    graph.flags[number] |= CONSTANT | (graph.flags[source] & AT_STORE)
+    graph.state[number] = FINISHED
+    graph.size[number] = graph.size[source]
+    graph.value[number] = graph.value[source]
+    if graph.flags[source] & AT_STORE:
+        state.actions.append(ShareConstant(session.number, number, source))
 
 
 def _apply_task(session: Session, task: NewTask) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
+from rain.server.core.actions import ShareConstant
 from rain.testing.server_builders import ServerStory, SubmitBuilder, u32
 
 
@@ -139,3 +140,37 @@ def test_wide_and_repeated_inputs(story: ServerStory) -> None:
     assert len(assignment.objects) == 1000
     story.done(worker, session, 1011)
     assert story.object_state(session, 10) == DataObjectState.removed
+
+
+def equal(builder: SubmitBuilder, number: int, source: int, keep: bool = False) -> SubmitBuilder:
+    """Add a constant that is equal to another one."""
+    flags = m.SAME | (m.KEEP if keep else 0)
+    builder.objects.append((number, flags, None, source.to_bytes(4, "little")))
+    return builder
+
+
+def test_equal_constants_share_their_value(story: ServerStory) -> None:
+    client, session = opened(story)
+    story.submit(client, session, equal(SubmitBuilder().constant(10, b"value"), 11, 10, keep=True))
+    graph = story.graph(session)
+    assert story.object_state(session, 10) == DataObjectState.removed
+    assert graph.value[10] is None
+    assert (graph.value[11], graph.size[11]) == (b"value", 5)
+    story.submit(client, session, equal(SubmitBuilder(), 12, 11, keep=True))
+    assert graph.value[12] is graph.value[11]
+
+
+def test_equal_constants_of_the_constant_store() -> None:
+    story = ServerStory(constant_memory=4)
+    client, session = opened(story)
+    story.submit(client, session, equal(SubmitBuilder().constant(10, b"value", keep=True), 11, 10, keep=True))
+    assert ShareConstant(session, 11, 10) in story.other_actions
+    assert story.graph(session).size[11] == 5
+
+
+@pytest.mark.parametrize("source", [11, 99, 12])
+def test_equal_to_nothing(story: ServerStory, source: int) -> None:
+    client, session = opened(story)
+    builder = equal(SubmitBuilder().task(13, [], [12]), 11, source, keep=True)
+    expected = f"data object 1/11 is equal to {source}, which has no data here"
+    assert story.submit_refused(client, session, builder) == expected
