@@ -32,11 +32,12 @@ from rain.server.core.actions import Exit, WriteConstant
 from rain.server.core.ending import attempts
 from rain.server.core.failing import end_session
 from rain.server.core.graph import FINISHED, OBJECT, TASK
+from rain.server.core.plan import InvalidSubmitError
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import Session
 from rain.server.core.staging import StagedSubmit
 from rain.server.core.state import ClientPeer, InfoRequest, ServerState
-from rain.server.core.submit import InvalidSubmitError, commit
+from rain.server.core.submit import commit
 from rain.server.core.waits import unknown_id
 
 INFO_SECONDS = 2.0
