@@ -1,15 +1,15 @@
-"""Resource vectors in integers: what tasks ask for and what workers offer."""
+"""Resources as the scheduler counts them: cpus, and everything else by name, in integers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rain.common.resources import CUSTOM_UNIT, Resources
+from rain.common.units import format_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-FRACTION = 10_000
-"""Custom resources have a resolution of 0.0001."""
 
 ZERO_CPU_SLOT = "zero-cpu tasks"
 """Tasks with cpus=0 take one of these slots, so that their number is limited (spec 6.5)."""
@@ -36,9 +36,15 @@ class Request:
 
 def readable(name: str, amount: int) -> str:
     """An amount in the unit the user gave."""
-    if name in ("gpus", "memory"):
-        return str(amount)
-    return f"{amount / FRACTION:g}"
+    if name == "memory":
+        return format_size(amount)
+    return str(amount) if name == "gpus" else f"{amount / CUSTOM_UNIT:g}"
+
+
+def _others(resources: Resources) -> dict[str, int]:
+    """Amounts by name of everything but cpus; zero amounts are absent."""
+    named = {"gpus": resources.gpus, "memory": resources.memory}
+    return {name: amount for name, amount in (named | dict(resources.custom)).items() if amount}
 
 
 def parse_request(resources: Mapping[str, Any]) -> Request:
@@ -47,25 +53,11 @@ def parse_request(resources: Mapping[str, Any]) -> Request:
     Raises:
         ValueError: not well formed.
     """
-    cpus = 1
-    other: list[tuple[str, int]] = []
-    for name, amount in resources.items():
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
-            raise ValueError(f"resource {name}={amount!r} is not a number >= 0")
-        if name in ("cpus", "gpus", "memory"):
-            if int(amount) != amount:
-                raise ValueError(f"resource {name}={amount!r} is not a whole number")
-            if name == "cpus":
-                cpus = int(amount)
-            elif amount:
-                other.append((name, int(amount)))
-        elif not name.replace("_", "a").isalnum():
-            raise ValueError(f"resource name {name!r}: only letters, digits and _ are allowed")
-        elif amount:
-            other.append((name, round(amount * FRACTION)))
-    if cpus == 0:
-        other.append((ZERO_CPU_SLOT, 1))
-    return Request(cpus, tuple(sorted(other)))
+    vector = Resources.of_request(resources)
+    other = _others(vector)
+    if not vector.cpus:
+        other[ZERO_CPU_SLOT] = 1
+    return Request(vector.cpus, tuple(sorted(other.items())))
 
 
 def parse_offer(resources: Mapping[str, Any]) -> dict[str, int]:
@@ -74,17 +66,8 @@ def parse_offer(resources: Mapping[str, Any]) -> dict[str, int]:
     Raises:
         ValueError: not well formed.
     """
-    offer: dict[str, int] = {}
-    for name, amount in resources.items():
-        if name == "gpus" and isinstance(amount, list):
-            offer[name] = len(amount)
-        elif isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
-            raise ValueError(f"resource {name}={amount!r} is not a number >= 0")
-        else:
-            offer[name] = int(amount) if name in ("cpus", "gpus", "memory") else round(amount * FRACTION)
-    cpus = offer.setdefault("cpus", 1)
-    offer[ZERO_CPU_SLOT] = max(4, 4 * cpus)
-    return offer
+    vector = Resources.of_worker(resources)
+    return {"cpus": vector.cpus, **_others(vector), ZERO_CPU_SLOT: max(4, 4 * vector.cpus)}
 
 
 def shortage(request: Request, offer: Mapping[str, int]) -> str:
@@ -93,8 +76,6 @@ def shortage(request: Request, offer: Mapping[str, int]) -> str:
     if offer.get("cpus", 0) < request.cpus:
         lacking.append(f"cpus={offer.get('cpus', 0)}")
     lacking += [
-        f"{name}={readable(name, offer.get(name, 0))}"
-        for name, amount in request.other
-        if offer.get(name, 0) < amount
+        f"{name}={readable(name, offer.get(name, 0))}" for name, amount in request.other if offer.get(name, 0) < amount
     ]
     return ", ".join(lacking)

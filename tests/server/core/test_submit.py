@@ -53,8 +53,8 @@ def refusals() -> list[tuple[str, SubmitBuilder, str]]:
         ("data and producer", new().constant(20).task(21, [], [20]), "data object 1/20 has both data and a producer"),
         ("cycle", new().task(21, [22], [20]).task(23, [20], [22]), "is part of a cycle"),
         ("own output as input", new().task(21, [20], [20]), "task 1/21 is part of a cycle"),
-        ("bad resources", new().task(21, [], [20], resources={"cpus": -1}), "resource cpus=-1 is not a number >= 0"),
-        ("fraction of a cpu", new().task(21, [], [20], resources={"cpus": 0.5}), "is not a whole number"),
+        ("bad resources", new().task(21, [], [20], resources={"cpus": -1}), "resource 'cpus' is an int >= 0, not -1"),
+        ("fraction of a cpu", new().task(21, [], [20], resources={"cpus": 0.5}), "resource 'cpus' is an int >= 0, not 0.5"),
         ("id out of range", new().constant(1 << 30), "is out of range"),
     ]
 
