@@ -12,7 +12,7 @@ from rain.server.core.retention import inputs_consumed, object_unneeded, task_wi
 from rain.server.core.waits import notify
 
 if TYPE_CHECKING:
-    from rain.protocol.messages import TaskFailed, TasksDone, TasksReturned, TasksStarted
+    from rain.protocol.messages import ObjectsStored, TaskFailed, TasksDone, TasksReturned, TasksStarted
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
     from rain.server.core.workers import Worker
@@ -29,12 +29,11 @@ def is_current(session: Session, worker: Worker, task: int, run: int) -> bool:
     )
 
 
-def tasks_started(session: Session, worker: Worker, message: TasksStarted) -> None:
+def tasks_started(state: ServerState, session: Session, worker: Worker, message: TasksStarted) -> None:
     """Runs began."""
-    state = session.graph.state
     for task, run in zip(message.tasks, message.runs, strict=True):
         if is_current(session, worker, task, run):
-            state[task] = RUNNING
+            session.graph.state[task] = RUNNING
             worker.withdrawing.discard((session.number, task))
 
 
@@ -133,6 +132,17 @@ def unassign(session: Session, worker: Worker, task: int) -> None:
     graph.worker[task] = 0
     if worker.withdrawing:
         worker.withdrawing.discard((session.number, task))
+
+
+def objects_stored(state: ServerState, session: Session, worker: Worker, message: ObjectsStored) -> None:
+    """The worker has copies; of what is not needed (any more) it shall not keep them."""
+    graph = session.graph
+    for obj in message.objects:
+        if graph.is_object(obj):
+            if graph.state[obj] == FINISHED:
+                graph.add_replica(obj, worker.incarnation)
+            else:
+                state.delete_copy(worker.incarnation, session.number, obj)
 
 
 def task_failed(state: ServerState, session: Session, worker: Worker, message: TaskFailed) -> None:

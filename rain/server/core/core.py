@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
@@ -221,31 +222,22 @@ class ServerCore:
             if number is None:
                 state.actions.append(Drop(worker.peer, f"unexpected {type(message).__name__} of a worker"))
             return
-        if type(message) is TasksDone:
-            completion.tasks_done(state, session, worker, message)
-        elif type(message) is TasksStarted:
-            completion.tasks_started(session, worker, message)
-        elif type(message) is TaskFailed:
-            completion.task_failed(state, session, worker, message)
-        elif type(message) is TasksStopped:
-            ending.tasks_stopped(state, session, worker.incarnation, message)
-        elif type(message) is TasksReturned:
-            completion.tasks_returned(state, session, worker, message)
-        elif type(message) is ObjectsStored:
-            self._objects_stored(session, worker, message)
-        elif type(message) is ObjectsMissing:
-            recovery.object_missing(state, session, message.object_id, message.holders)
-        else:
+        report = _WORKER_REPORTS.get(type(message))
+        if report is None:
             state.actions.append(Drop(worker.peer, f"unexpected {type(message).__name__} of a worker"))
+        else:
+            self._guarded(session, message, lambda: report(state, session, worker, message))
 
-    def _objects_stored(self, session: Session, worker: Worker, message: ObjectsStored) -> None:
-        graph = session.graph
-        for obj in message.objects:
-            if graph.is_object(obj):
-                if graph.state[obj] == FINISHED:
-                    graph.add_replica(obj, worker.incarnation)
-                else:
-                    self.state.delete_copy(worker.incarnation, session.number, obj)
+    def _guarded(self, session: Session, message: Message, work: Callable[[], None]) -> str | None:
+        """Do it; an internal error costs the session at most, and is told with its story. Returns its text."""
+        try:
+            work()
+        except Exception:
+            text = f"internal error in {type(message).__name__} of session {session.number}"
+            self.state.log("error", f"{text}\n{traceback.format_exc()}")
+            fail_session(self.state, session, Failure("internal", text, session=session.number))
+            return text
+        return None
 
     def _client_message(self, client: ClientPeer, message: Message) -> None:
         state = self.state
@@ -272,14 +264,9 @@ class ServerCore:
             if seq:
                 state.refuse(client.peer, seq, session.failure)
             return
-        try:
-            handler(state, session, client, message)
-        except Exception as error:  # rule 6: an internal error costs one session at most, with its story
-            text = f"internal error in {kind.__name__}: {error!r}"
-            state.log("error", f"session {number}: {text}")
-            fail_session(state, session, Failure("internal", text, session=number))
-            if seq:
-                state.refuse(client.peer, seq, Failure("internal", text, session=number))
+        text = self._guarded(session, message, lambda: handler(state, session, client, message))
+        if text is not None and seq:
+            state.refuse(client.peer, seq, Failure("internal", text, session=number))
 
 
 def _stage(_state: ServerState, session: Session, _client: ClientPeer, message: SubmitChunk) -> None:
@@ -297,6 +284,16 @@ def _wait(state: ServerState, session: Session, client: ClientPeer, message: Wai
 def _fetch(state: ServerState, session: Session, client: ClientPeer, message: FetchObjects) -> None:
     waits.fetch(state, session, client.peer, message)
 
+
+_WORKER_REPORTS: dict[type, Callable[[ServerState, Session, Worker, Any], None]] = {
+    TasksDone: completion.tasks_done,
+    TasksStarted: completion.tasks_started,
+    TaskFailed: completion.task_failed,
+    TasksReturned: completion.tasks_returned,
+    TasksStopped: ending.tasks_stopped,
+    ObjectsStored: completion.objects_stored,
+    ObjectsMissing: recovery.object_missing,
+}
 
 _PLAIN_REQUESTS: dict[type, Callable[[ServerState, ClientPeer, Any], None]] = {
     NewSession: requests.new_session,

@@ -28,6 +28,7 @@ from rain.server.core.waits import notify, unknown_id
 if TYPE_CHECKING:
     from rain.server.core.session import Session
     from rain.server.core.state import ClientPeer, ServerState
+    from rain.server.core.workers import Worker
 
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL for what runs."""
@@ -162,10 +163,10 @@ def _answer(state: ServerState, request: CancelRequest) -> None:
         state.send(request.peer, Cancelled(request.seq, array("I", request.stopped)))
 
 
-def tasks_stopped(state: ServerState, session: Session, incarnation: int, message: TasksStopped) -> None:
+def tasks_stopped(state: ServerState, session: Session, worker: Worker, message: TasksStopped) -> None:
     """A worker has stopped runs."""
     for task, run in zip(message.tasks, message.runs, strict=True):
-        if session.stopping.get(task) == incarnation and session.graph.run[task] == run:
+        if session.stopping.get(task) == worker.incarnation and session.graph.run[task] == run:
             run_is_gone(state, session, task)
 
 

@@ -24,6 +24,7 @@ from rain.server.core.graph import (
 )
 
 if TYPE_CHECKING:
+    from rain.protocol.messages import ObjectsMissing
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
     from rain.server.core.workers import Worker
@@ -123,8 +124,9 @@ def drop_copy(state: ServerState, session: Session, obj: int, incarnation: int) 
         state.log("warning", f"data object {session.number}/{obj} is unreadable; {count} tasks run again for it")
 
 
-def object_missing(state: ServerState, session: Session, obj: int, holders: list[str]) -> None:
+def object_missing(state: ServerState, session: Session, _worker: Worker, message: ObjectsMissing) -> None:
     """A worker could not read the object from these holders."""
+    obj, holders = message.object_id, message.holders
     if not session.graph.is_object(obj):
         return
     reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + 1

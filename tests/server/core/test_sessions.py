@@ -308,3 +308,18 @@ def test_answers_of_fetches_are_bounded() -> None:
     answer = story.take_one(client, m.ObjectsFetched)
     assert [value is None for value in answer.values] == [False, False, True, True]
     assert answer.holders[2] == ["10.0.0.99:7210"]
+
+
+def test_an_internal_error_costs_one_session(story: ServerStory) -> None:
+    client, session, worker = chain(story)
+    other = story.session(client)
+    story.submit(client, other, SubmitBuilder().task(11, [], [10], keep=True))
+    seq = wait(story, client, session, m.WAIT_SESSION)
+    story.say(worker, m.TaskFailed(session, 12, 1, {"kind": "task", "message": "x", "nonsense": 1}, 0.0, 0.0))
+    refused = story.take_one(client, m.Refused)
+    assert (refused.seq, refused.failure["kind"]) == (seq, "internal")
+    assert "internal error in TaskFailed of session 1" in refused.failure["message"]
+    assert story.record(other).failure is None
+    assert any("Traceback" in getattr(action, "text", "") for action in story.other_actions)
+    assert story.take_one(worker, m.EndSession).session == session
+    assert story.assigned(worker) == [11]
