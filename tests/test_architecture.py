@@ -41,7 +41,13 @@ ARROWS: dict[str, set[str]] = {
 KNOWS_EVERYTHING = {"testing"}
 
 PURE_ROOMS = ("rain.server.core", "rain.server.scheduler", "rain.worker.core")
-PURE_MAY_IMPORT = ("rain.common", "rain.protocol.messages", *PURE_ROOMS)
+PURE_MAY_IMPORT = (
+    "rain.common",
+    "rain.protocol.fields",
+    "rain.protocol.messages",
+    "rain.protocol.worker_messages",
+    *PURE_ROOMS,
+)
 IMPURE = {
     "asyncio",
     "concurrent",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from rain.protocol.messages import AssignTasks, Blobs
+from rain.protocol.messages import AssignTasks
 from rain.server.core.graph import ASSIGNED
 from rain.server.core.waits import object_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rain.protocol.fields import Blobs
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
     from rain.server.core.workers import Worker

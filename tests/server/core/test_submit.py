@@ -54,7 +54,7 @@ def refusals() -> list[tuple[str, SubmitBuilder, str]]:
         ("cycle", new().task(21, [22], [20]).task(23, [20], [22]), "is part of a cycle"),
         ("own output as input", new().task(21, [20], [20]), "task 1/21 is part of a cycle"),
         ("bad resources", new().task(21, [], [20], resources={"cpus": -1}), "resource 'cpus' is an int >= 0, not -1"),
-        ("fraction of a cpu", new().task(21, [], [20], resources={"cpus": 0.5}), "resource 'cpus' is an int >= 0, not 0.5"),
+        ("half a cpu", new().task(21, [], [20], resources={"cpus": 0.5}), "resource 'cpus' is an int >= 0, not 0.5"),
         ("id out of range", new().constant(1 << 30), "is out of range"),
     ]
 
