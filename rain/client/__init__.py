@@ -1,11 +1,15 @@
 """What users import: the client, sessions, data objects, tasks and remote functions."""
 
 from rain.client import data, rpc, session, tasks
+from rain.client.array import TaskArray
 from rain.client.client import Client
-from rain.client.data import DataObject, blob, pickled
+from rain.client.data import DataObject, blob, directory, pickled
+from rain.client.delayed import Delayed, delayed
+from rain.client.futures import as_completed, gather
 from rain.client.input import Input, InputBase, InputDir
 from rain.client.local_cluster import LocalCluster
 from rain.client.output import Output, OutputBase, OutputDir
+from rain.client.program import Program
 from rain.client.pycode import Remote, remote
 from rain.client.session import Session
 from rain.client.task import Task
@@ -26,6 +30,7 @@ __all__ = [
     "AuthenticationError",
     "Client",
     "DataObject",
+    "Delayed",
     "Input",
     "InputBase",
     "InputDir",
@@ -34,6 +39,7 @@ __all__ = [
     "Output",
     "OutputBase",
     "OutputDir",
+    "Program",
     "RainConnectionError",
     "RainException",
     "RainTimeoutError",
@@ -42,11 +48,16 @@ __all__ = [
     "Session",
     "SessionException",
     "Task",
+    "TaskArray",
     "TaskCancelled",
     "TaskException",
+    "as_completed",
     "blob",
     "content_type",
     "data",
+    "delayed",
+    "directory",
+    "gather",
     "pickled",
     "remote",
     "rpc",

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 from rain.client.connect import find_target, open_connection
 from rain.client.data import DataObject
@@ -93,6 +93,7 @@ class Client:
         self.cluster = cluster
         self._connection = connection
         self._data = DataClient(target.secret)
+        finalize(self, _close_own, self._data, os.getpid())
         self.address = str(target.address)
         self.dashboard_url: str | None = target.dashboard_url
         self.closed = False
@@ -131,17 +132,16 @@ class Client:
         Args:
             name: shown in the dashboard.
             default: make it the default session of the process.
-            on_failure: `"fail"`.
+            on_failure: `"fail"`: a failed task fails the session; `"continue"`: only what depends on it.
             persistent: False.
 
         Raises:
-            RainException: a value of `on_failure` or `persistent` that is not supported; the client is closed.
+            ValueError: another `on_failure`.
+            RainException: persistent=True, which is not supported; the client is closed.
             RainConnectionError: the connection is lost.
         """
         if on_failure not in ("fail", "continue"):
             raise ValueError(f'on_failure must be "fail" or "continue", not {on_failure!r}')
-        if on_failure != "fail":
-            raise RainException(f'on_failure={on_failure!r} is not supported; supported is "fail"')
         if persistent:
             raise RainException("persistent=True is not supported; supported are sessions that end with their client")
         reply = self._connection_or_raise().ask(
@@ -150,7 +150,7 @@ class Client:
         if isinstance(reply, Failure):
             raise to_exception(reply, None)
         assert isinstance(reply, SessionCreated)
-        session = Session(self, reply.session, default, name=name)
+        session = Session(self, reply.session, default, name=name, on_failure=on_failure)
         with self._lock:
             self._sessions[reply.session] = session
         return session

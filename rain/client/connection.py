@@ -2,7 +2,8 @@
 
 Of the threads that wait for an answer one is the *reader*: it takes what arrives and wakes those whose answer came;
 when it has its own answer it leaves, and another waiting thread becomes the reader. A single thread thus talks to the
-socket directly. The background thread only sends heartbeats, and reads what comes while nobody asks.
+socket directly. The background thread sends heartbeats, reads what comes while nobody asks, waits for answers which
+somebody wants to be called for, and unkeeps what was dropped.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import threading
 import time
 import weakref
 from array import array
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from warnings import warn
 
+from rain.client.background import Signals, end, serve, take_dropped
 from rain.client.core import HEARTBEAT_INTERVAL, SILENCE_LIMIT, ClientCore, Reply, Request, result_of
 from rain.client.interrupts import InterruptGuard
 from rain.common.errors import RainConnectionError, RainException, RainTimeoutError, RainWarning
-from rain.protocol.messages import GetInfos, Heartbeat, StopWaiting
+from rain.protocol.messages import GetInfos, Heartbeat, StopWaiting, UnkeepObjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rain.common.failure import Failure
     from rain.protocol.messages import Message
+
+    Question = tuple[Callable[[int], Message], str]
+    """Gives the message for a request number; what it asks for, for error texts."""
 
 _LONGEST_WAIT = 3600.0
 
@@ -77,6 +83,10 @@ class Connection:
         request_timeout: seconds for one exchange; None = without limit.
         clock: monotonic seconds.
         heartbeat_interval, silence_limit: seconds.
+
+    Attributes:
+        dropped: `(session, first id, count)` of kept objects nobody can ask for any more. Finalisers append, the
+            background thread unkeeps.
     """
 
     def __init__(
@@ -97,12 +107,15 @@ class Connection:
         self._sending = threading.Lock()
         self._being_read = False
         self._sleepers: dict[int, tuple[Request, _Wakeup]] = {}
+        self._listening: set[int] = set()
+        self._listener = Request(0, "listening", 0)
+        self.dropped: deque[tuple[int, int, int]] = deque()
         self._pid = os.getpid()
-        self._stop = threading.Event()
-        self._finalizer = weakref.finalize(self, _drop, link, self._stop, self._pid)
+        self._signals = Signals()
+        self._finalizer = weakref.finalize(self, end, link, self._signals, self._pid)
         threading.Thread(
-            target=_keep_alive,
-            args=(weakref.ref(self), self._stop, heartbeat_interval),
+            target=serve,
+            args=(weakref.ref(self), self._signals, heartbeat_interval),
             name="rain-client-heartbeat",
             daemon=True,
         ).start()
@@ -169,6 +182,61 @@ class Connection:
         with InterruptGuard():
             self._send(*messages)
 
+    def begin(self, questions: Sequence[Question], session: int, before: tuple[Message, ...] = ()) -> list[Request]:
+        """Send several questions in one go, to be ended by `finish`; `before` as in `ask`.
+
+        Raises:
+            RainConnectionError: the connection is lost.
+        """
+        self.check_owner()
+        with self._lock:
+            requests = [self._core.open(what, session) for _, what in questions]
+        try:
+            self._send(*before, *(make(request.seq) for (make, _), request in zip(questions, requests, strict=True)))
+        except BaseException:
+            with self._lock:
+                for request in requests:
+                    self._core.forget(request)
+            raise
+        return requests
+
+    def finish(self, request: Request, timeout: float | None = None, *, is_wait: bool = True) -> Reply | Failure:
+        """Wait for the answer of a request; parameters, answer and exceptions as of `wait`, or else of `ask`."""
+        if not is_wait:
+            timeout = self._request_timeout
+        with InterruptGuard() as guard:
+            return self._finish(request, timeout, guard, is_wait)
+
+    def listen(
+        self, make: Callable[[int], Message], what: str, *, session: int, on_done: Callable[[Request], None]
+    ) -> Request:
+        """Ask; `on_done` is called once with the request, from any thread. It must be quick and may not ask.
+
+        Raises:
+            RainConnectionError: the connection is lost.
+        """
+        with InterruptGuard():
+            self.check_owner()
+            with self._lock:
+                request = self._core.open(what, session, on_done)
+                self._listening.add(request.seq)
+                self._signals.wake.set()
+            try:
+                self._send(make(request.seq))
+            except BaseException:
+                self.drop(request)
+                raise
+            return request
+
+    def drop(self, request: Request) -> None:
+        """Nobody wants the answer of a request that was begun; the server is told to forget it."""
+        with self._lock:
+            self._listening.discard(request.seq)
+            request.on_done = None
+        if not request.done:
+            with InterruptGuard():
+                self._give_up(request, True)
+
     def _exchange(
         self,
         make: Callable[[int], Message],
@@ -180,22 +248,24 @@ class Connection:
         is_wait: bool,
     ) -> Reply | Failure:
         with InterruptGuard() as guard:
-            self.check_owner()
-            deadline = None if timeout is None else self._clock() + timeout
-            with self._lock:
-                request = self._core.open(what, session)
-            try:
-                self._send(*before, make(request.seq))
-                if is_wait and timeout is not None and timeout <= 0:
-                    self._await_turn(session, guard)
-                else:
-                    self._await(request, deadline, guard)
-            finally:
-                if not request.done:
-                    self._give_up(request, is_wait)
+            (request,) = self.begin([(make, what)], session, before)
+            return self._finish(request, timeout, guard, is_wait)
+
+    def _finish(
+        self, request: Request, timeout: float | None, guard: InterruptGuard, is_wait: bool
+    ) -> Reply | Failure:
+        deadline = None if timeout is None else self._clock() + timeout
+        try:
+            if is_wait and timeout is not None and timeout <= 0:
+                self._await_turn(request.session, guard)
+            else:
+                self._await(request, deadline, guard)
+        finally:
             if not request.done:
-                raise RainTimeoutError(self._timeout_text(what, timeout, is_wait))
-            return result_of(request)
+                self._give_up(request, is_wait)
+        if not request.done:
+            raise RainTimeoutError(self._timeout_text(request.what, timeout, is_wait))
+        return result_of(request)
 
     def _await_turn(self, session: int, guard: InterruptGuard) -> None:
         """Wait until the server has dealt with all that was sent: the answer to a later request follows those to
@@ -322,6 +392,9 @@ class Connection:
 
     def _wake(self, done: list[Request]) -> None:
         for request in done:
+            if request.on_done is not None:
+                self._listening.discard(request.seq)
+                request.on_done(request)
             sleeper = self._sleepers.get(request.seq)
             if sleeper is not None:
                 sleeper[1].set()
@@ -340,11 +413,16 @@ class Connection:
         self._finalizer()
 
     def _issue_warnings(self, request: Request) -> None:
-        if request.session and self._core.has_warnings(request.session):
+        if request.session:
+            self.issue_warnings(request.session, 8)
+
+    def issue_warnings(self, session: int, stacklevel: int) -> None:
+        """Show what the server warned of in a session, once."""
+        if self._core.has_warnings(session):
             with self._lock:
-                texts = self._core.take_warnings(request.session)
+                texts = self._core.take_warnings(session)
             for text in texts:
-                warn(RainWarning(text), stacklevel=7)
+                warn(RainWarning(text), stacklevel=stacklevel)
 
     # --- the background thread --------------------------------------------------------------------
 
@@ -360,17 +438,32 @@ class Connection:
             finally:
                 self._stop_reading()
 
+    def unkeep_dropped(self) -> None:
+        """Tell the server which kept objects nobody can ask for any more; its answers interest nobody."""
+        for session, ids in take_dropped(self.dropped):
+            self._tell_unkept(session, ids)
 
-def _keep_alive(reference: weakref.ref[Connection], stop: threading.Event, interval: float) -> None:
-    while not stop.wait(interval):
-        connection = reference()
-        if connection is None or connection.is_lost():
-            return
-        connection.tick()
-        del connection
+    def _tell_unkept(self, session: int, ids: array[int]) -> None:
+        with suppress(RainException):
+            (request,) = self.begin([(lambda seq: UnkeepObjects(seq, session, ids), "unkeeping")], session)
+            with self._lock:
+                self._core.forget(request)
 
-
-def _drop(link: BlockingLink, stop: threading.Event, pid: int) -> None:
-    stop.set()
-    if os.getpid() == pid:
-        link.close()
+    def serve_listeners(self, seconds: float) -> None:
+        """Read for those who want to be called, as long as there are any, for at most `seconds`."""
+        end = time.monotonic() + seconds
+        guard = InterruptGuard()
+        while self._listening and not self.is_lost():
+            remaining = end - time.monotonic()
+            if remaining <= 0:
+                return
+            if self._start_reading():
+                try:
+                    self._read(remaining, guard)
+                finally:
+                    self._stop_reading()
+            else:
+                self._sleep(self._listener, remaining, guard)
+        with self._lock:
+            if not self._listening:
+                self._signals.wake.clear()

@@ -13,6 +13,7 @@ from rain.common.errors import RainConnectionError, RainException
 from rain.common.failure import Failure
 from rain.protocol.messages import (
     Accepted,
+    Cancelled,
     Heartbeat,
     Infos,
     ObjectsFetched,
@@ -20,15 +21,19 @@ from rain.protocol.messages import (
     ServerInfo,
     SessionCreated,
     SessionWarning,
+    States,
     WaitDone,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rain.protocol.messages import Message
 
-Reply: TypeAlias = "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | ServerInfo"
+Reply: TypeAlias = (
+    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Cancelled | ServerInfo"
+)
+_REPLIES = (SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Cancelled, ServerInfo)
 
 HEARTBEAT_INTERVAL = 5.0
 """Seconds between signs of life."""
@@ -45,14 +50,18 @@ class Request:
         session: the session it is about, 0 if none; warnings of that session are its business.
         reply: the answer; None until it came.
         error: why no answer will come any more; None while it may.
+        on_done: called once when the request is done; None where somebody waits for it.
     """
 
-    __slots__ = ("error", "reply", "seq", "session", "what")
+    __slots__ = ("error", "on_done", "reply", "seq", "session", "what")
 
-    def __init__(self, seq: int, what: str, session: int) -> None:
+    def __init__(
+        self, seq: int, what: str, session: int, on_done: Callable[[Request], None] | None = None
+    ) -> None:
         self.seq = seq
         self.what = what
         self.session = session
+        self.on_done = on_done
         self.reply: Reply | None = None
         self.error: RainException | None = None
 
@@ -85,7 +94,7 @@ class ClientCore:
         self._open: dict[int, Request] = {}
         self._warnings: dict[int, list[str]] = {}
 
-    def open(self, what: str, session: int = 0) -> Request:
+    def open(self, what: str, session: int = 0, on_done: Callable[[Request], None] | None = None) -> Request:
         """Begin a request; the caller sends a message with its `seq`.
 
         Raises:
@@ -94,7 +103,7 @@ class ClientCore:
         if self.lost is not None:
             raise again(self.lost)
         self._last_seq += 1
-        request = Request(self._last_seq, what, session)
+        request = Request(self._last_seq, what, session, on_done)
         self._open[request.seq] = request
         return request
 
@@ -116,19 +125,16 @@ class ClientCore:
         self._last_heard = now
         done: list[Request] = []
         for message in messages:
-            match message:
-                case Accepted() | Refused() | WaitDone() | ObjectsFetched() | Infos() | ServerInfo() | SessionCreated():
-                    request = self._open.pop(message.seq, None)
-                    if request is not None:
-                        request.reply = message
-                        done.append(request)
-                case SessionWarning():
-                    self._warnings.setdefault(message.session, []).append(message.text)
-                case Heartbeat():
-                    pass
-                case _:
-                    kind = type(message).__name__
-                    done += self.lose(f"the server sent a {kind} message, which no client expects")
+            if isinstance(message, _REPLIES):
+                request = self._open.pop(message.seq, None)
+                if request is not None:
+                    request.reply = message
+                    done.append(request)
+            elif isinstance(message, SessionWarning):
+                self._warnings.setdefault(message.session, []).append(message.text)
+            elif not isinstance(message, Heartbeat):
+                kind = type(message).__name__
+                done += self.lose(f"the server sent a {kind} message, which no client expects")
         return done
 
     def lose(self, reason: str, cause: BaseException | None = None) -> list[Request]:

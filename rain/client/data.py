@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from rain.client.embedding import embed
 from rain.client.shape import ObjectShape, object_shape
+from rain.common import fs
 from rain.common.attribute_views import ObjectAttributes
 from rain.common.attributes import ObjectInfo, ObjectSpec
 from rain.common.content_type import check_content_type, encode_value, merge_content_types
@@ -15,6 +17,7 @@ from rain.common.ids import ID
 from rain.common.states import DataObjectState
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from rain.client.session import Session
@@ -207,6 +210,11 @@ class DataObject:
 
         return exception_of(self, timeout)
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        from rain.client.awaiting import result_of_thing
+
+        return result_of_thing(self).__await__()
+
     def is_blob(self) -> bool:
         """Whether it is a blob."""
         return self._shape.data_type is DataType.BLOB
@@ -330,6 +338,27 @@ def pickled(val: Any, label: str = "pickle", session: Session | None = None) -> 
     return blob(val, label, encode="pickle", session=session)
 
 
+def directory(
+    path: str | os.PathLike[str] | None = None, label: str = "const_dir", session: Session | None = None
+) -> DataObject:
+    """A constant made of a local directory; it is packed now.
+
+    Args:
+        path: the directory; None = an empty one.
+        label: its label.
+        session: where it is made; the active session if None.
+
+    Raises:
+        RainException: it is no directory, something in it cannot be read or packed; no active session.
+        SessionException: the session is closed.
+    """
+    try:
+        data = fs.empty_directory() if path is None else fs.pack_directory(path)
+    except OSError as error:
+        raise RainException(f"The directory {os.fspath(path or '')!r} cannot be packed: {error}") from error
+    return constant(object_shape(label or "", "", DataType.DIRECTORY), data, session)
+
+
 def to_dataobj(value: Any) -> DataObject:
     """A data object as it is; a task with one output gives that output.
 
@@ -348,3 +377,6 @@ def to_dataobj(value: Any) -> DataObject:
 
 
 to_data = to_dataobj
+
+
+__all__ = ["DataObject", "blob", "directory", "pickled", "to_data", "to_dataobj"]

@@ -14,10 +14,17 @@ from rain.common.errors import (
     TaskException,
 )
 from rain.common.ids import ID
+from rain.common.states import TaskState
 
 if TYPE_CHECKING:
     from rain.client.task import Task
     from rain.common.failure import Failure
+
+
+def blame(failure: Failure, task: Task | None) -> None:
+    """Note on the handle of the task to blame, if there is one, how it ended."""
+    if task is not None and failure.kind in ("task", "cancelled"):
+        task.state = TaskState.failed if failure.kind == "task" else TaskState.cancelled
 
 
 def to_exception(failure: Failure, task: Task | None) -> RainException:

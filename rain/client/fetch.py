@@ -8,14 +8,16 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rain.client.specs import object_info
-from rain.common.data_instance import DataInstance
+from rain.client.specs import object_info, size_of
+from rain.common.data_instance import DataInstance, check_free
+from rain.common.data_type import DataType
 from rain.common.errors import RainConnectionError, RainException
 from rain.common.states import DataObjectState
 from rain.net.dataclient import DataUnavailable
 from rain.protocol.messages import FetchObjects, ObjectsFetched
 
 if TYPE_CHECKING:
+    from rain.client.connection import Question
     from rain.client.data import DataObject
     from rain.client.session import Session
     from rain.net.dataclient import DataClient
@@ -25,7 +27,12 @@ MAX_ROUNDS = 5
 
 
 def fetch_values(
-    session: Session, objects: list[DataObject], timeout: float | None, to: str | Path | None
+    session: Session,
+    objects: list[DataObject],
+    timeout: float | None,
+    to: str | Path | None,
+    *,
+    submit: bool = False,
 ) -> list[DataInstance]:
     """Values of kept, submitted objects, once they are finished.
 
@@ -34,59 +41,96 @@ def fetch_values(
         objects: any number.
         timeout: seconds to wait for them to be finished.
         to: where the value of a single object is written.
+        submit: submit the session first if an object is not submitted.
 
     Raises:
         RainException: an object is not kept or not submitted.
+        FileExistsError: a directory is to be written where there is something else than an empty directory.
         RainConnectionError: no holder of a value can be reached.
         RainTimeoutError: `timeout` seconds are over.
         TaskException: the session has failed.
     """
-    for dataobj in objects:
-        session._check_own(dataobj)
-        if not dataobj._keep:
-            raise RainException(f"{dataobj!r} is not kept and cannot be fetched; call keep() before submit")
-        if not dataobj._is_submitted:
-            raise RainException(f"{dataobj!r} is not submitted; call session.submit() first")
-    return _Fetch(session, objects, timeout, to).run()
+    return Fetch(session, objects, timeout, to, submit=submit).run()
 
 
-class _Fetch:
+class Fetch:
     """One fetch of any number of objects."""
 
     def __init__(
-        self, session: Session, objects: list[DataObject], timeout: float | None, to: str | Path | None
+        self,
+        session: Session,
+        objects: list[DataObject],
+        timeout: float | None = None,
+        to: str | Path | None = None,
+        *,
+        submit: bool = False,
     ) -> None:
+        self._submit = False
+        for dataobj in objects:
+            session._check_own(dataobj)
+            if not dataobj._keep:
+                raise RainException(f"{dataobj!r} is not kept and cannot be fetched; call keep() before submit")
+            if not dataobj._is_submitted:
+                if not submit:
+                    raise RainException(f"{dataobj!r} is not submitted; call session.submit() first")
+                self._submit = True
+            if to is not None and dataobj.is_directory():
+                check_free(to)
         self._session = session
         self._objects = objects
         self._to = to
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._rounds = 0
+        self._missing = list(dict.fromkeys(objects))
         self._unreachable: dict[str, str] = {}
         self._found: dict[DataObject, DataInstance] = {}
 
     def run(self) -> list[DataInstance]:
-        missing = list(dict.fromkeys(self._objects))
-        for _ in range(MAX_ROUNDS):
-            self._take(missing, self._ask(missing))
-            missing = [dataobj for dataobj in missing if dataobj not in self._found]
-            if not missing:
-                return [self._found[dataobj] for dataobj in self._objects]
-        reasons = "; ".join(f"{holder}: {reason}" for holder, reason in self._unreachable.items())
-        raise RainConnectionError(f"The value of {missing[0]!r} could not be read from any holder ({reasons})")
+        """Ask until all values are there."""
+        while self._missing:
+            make, what = self.question()
+            timeout = self._timeout
+            if self._deadline is not None and timeout:
+                timeout = max(self._deadline - time.monotonic(), 0.0)
+            reply = self._session._wait_for(make, what, timeout, submit=self._submit)
+            assert isinstance(reply, ObjectsFetched)
+            self.take(reply)
+        return self.instances
 
-    def _ask(self, missing: list[DataObject]) -> ObjectsFetched:
-        session = self._session
+    @property
+    def instances(self) -> list[DataInstance]:
+        """The values, once nothing is missing."""
+        return [self._found[dataobj] for dataobj in self._objects]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all values are there."""
+        return not self._missing
+
+    def question(self) -> Question:
+        """The request for what is missing."""
+        missing, session = self._missing, self._session.session_id
         numbers = array("I", [dataobj._number for dataobj in missing])
         unreachable = list(self._unreachable)
-        timeout = self._timeout
-        if self._deadline is not None and timeout:
-            timeout = max(self._deadline - time.monotonic(), 0.0)
         what = f"fetching {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-        reply = session._wait_for(
-            lambda seq: FetchObjects(seq, session.session_id, numbers, unreachable), what, timeout
-        )
-        assert isinstance(reply, ObjectsFetched)
-        return reply
+        return (lambda seq: FetchObjects(seq, session, numbers, unreachable)), what
+
+    def take(self, reply: ObjectsFetched) -> None:
+        """Take the values in an answer, and read those which workers have.
+
+        Raises:
+            RainConnectionError: a value could not be read after several answers.
+        """
+        self._submit = False
+        self._rounds += 1
+        self._take(self._missing, reply)
+        self._missing = [dataobj for dataobj in self._missing if dataobj not in self._found]
+        if self._missing and self._rounds == MAX_ROUNDS:
+            reasons = "; ".join(f"{holder}: {reason}" for holder, reason in self._unreachable.items())
+            raise RainConnectionError(
+                f"The value of {self._missing[0]!r} could not be read from any holder ({reasons})"
+            )
 
     def _take(self, missing: list[DataObject], reply: ObjectsFetched) -> None:
         for position, dataobj in enumerate(missing):
@@ -97,7 +141,7 @@ class _Fetch:
             if source is None:
                 continue
             packed = reply.infos[position] if reply.infos else None
-            dataobj._info = object_info(packed, reply.sizes[position])
+            dataobj._info = object_info(packed, size_of(dataobj, reply.sizes[position]))
             self._session._note(dataobj)
             dataobj._own_state = DataObjectState.finished
             self._found[dataobj] = self._instance(dataobj, source)
@@ -109,8 +153,9 @@ class _Fetch:
         session, number = dataobj.id
         for holder in holders:
             try:
-                if self._to is not None and dataobj.is_blob():
-                    return _read_file(client._data, holder, session, number, Path(self._to))
+                if self._to is not None:
+                    read = _read_file if dataobj.is_blob() else _read_tree
+                    return read(client._data, holder, session, number, Path(os.path.abspath(self._to)))
                 value, _ = client._data.fetch_bytes(holder, session, number)
                 return memoryview(value).toreadonly()
             except DataUnavailable as error:
@@ -144,4 +189,16 @@ def _read_file(data: DataClient, holder: str, session: int, number: int, path: P
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _read_tree(data: DataClient, holder: str, session: int, number: int, path: Path) -> Path:
+    """Fetch the tar of a directory into a file beside `path`, then unpack it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    archive = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        data.fetch_file(holder, session, number, archive)
+        DataInstance(DataType.DIRECTORY, path=archive).write(path)
+    finally:
+        archive.unlink(missing_ok=True)
     return path

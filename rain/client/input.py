@@ -8,6 +8,8 @@ from rain.common.content_type import check_content_type
 from rain.common.data_type import DataType
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from rain.client.data import DataObject
 
 
@@ -15,8 +17,8 @@ class InputBase:
     """Description of one input of a task; never changed by the tasks it is given to.
 
     Args:
-        label: label of the input.
-        path: where a program finds it; default the label.
+        label: label of the input, None for none.
+        path: where a program finds it; default the label, or a generated name when there is no label.
         dataobj: the data object or task that is the input; of the data type of this class.
         load: Python functions: whether the argument arrives decoded. None = the default of the function.
         content_type: type the object must have.
@@ -44,10 +46,10 @@ class InputBase:
             raise TypeError(f"The label of an {type(self).__name__} must be a str or None, not {label!r}")
         check_content_type(content_type)
         self.label = label
-        self.path = label if path is None else path
+        self._path = path
         self.dataobj: DataObject | None = None if dataobj is None else to_dataobj(dataobj)
-        if self.dataobj is not None and self.dataobj._shape.data_type is not self.data_type:
-            raise TypeError(f"{type(self).__name__} {label!r} needs a {_noun(self.data_type)}, not {self.dataobj!r}")
+        if self.dataobj is not None:
+            self.check_type(self.dataobj)
         self.load = load
         self.content_type = content_type
         self.write = write
@@ -56,10 +58,35 @@ class InputBase:
         """This input, or a copy with `load` filled in where it is None."""
         if self.load is not None or load is None:
             return self
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
+        copy = self._copy()
         copy.load = load
         return copy
+
+    def with_label(self, label: str) -> InputBase:
+        """This input, or a copy with `label` where it has none."""
+        if self.label is not None:
+            return self
+        copy = self._copy()
+        copy.label = label
+        return copy
+
+    def _copy(self) -> Self:
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    @property
+    def path(self) -> str | None:
+        """Where a program finds it; None = a generated name."""
+        return self.label if self._path is None else self._path
+
+    def check_type(self, dataobj: DataObject) -> None:
+        """Raises:
+        TypeError: the object is a directory where a blob is described, or the reverse.
+        """
+        if dataobj._shape.data_type is not self.data_type:
+            label = "" if self.label is None else f" {self.label!r}"
+            raise TypeError(f"{type(self).__name__}{label} needs a {_noun(self.data_type)}, not {dataobj!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} label={self.label!r} path={self.path!r}>"
@@ -79,3 +106,6 @@ class InputDir(InputBase):
 
 def _noun(data_type: DataType) -> str:
     return "directory" if data_type is DataType.DIRECTORY else "blob"
+
+
+__all__ = ["Input", "InputBase", "InputDir"]

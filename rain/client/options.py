@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.shape import DEFAULT_OPTIONS, TaskOptions
 from rain.common.resources import check_resources
-from rain.common.units import parse_duration
+from rain.common.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,8 @@ def _resources(cpus: int | None, resources: Mapping[str, Any] | None) -> dict[st
         if given != cpus and type(cpus) is not _DefaultCpus:
             raise ValueError(f"cpus={cpus} and resources['cpus']={given!r} contradict each other")
     check_resources(asked)
+    if "memory" in asked:
+        asked["memory"] = parse_size(asked["memory"])
     return asked
 
 

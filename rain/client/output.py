@@ -28,7 +28,7 @@ class OutputBase:
         content_type: static content type of the output.
         mode: reserved, None.
         encode: Python functions: how the returned value is encoded; it is the content type as well.
-        path: the file a program writes; default the label.
+        path: what a program writes; default the label.
 
     Raises:
         AssertionError: `mode` is given.
@@ -62,7 +62,12 @@ class OutputBase:
         self.content_type = encode if encode is not None else content_type
         self.mode = mode
         self.encode = encode
-        self.path = label if path is None else path
+        self._path = path
+
+    @property
+    def path(self) -> str | None:
+        """What a program writes."""
+        return self.label if self._path is None else self._path
 
     def merge_with_prototype(self, proto: OutputBase) -> Self:
         """A new output: fields that are None here come from `proto`, content types are merged.
@@ -78,8 +83,8 @@ class OutputBase:
             merged.label = proto.label
         if merged.size_hint is None:
             merged.size_hint = proto.size_hint
-        if merged.path is None:
-            merged.path = proto.path
+        if merged._path is None:
+            merged._path = proto._path
         if merged.encode is None:
             merged.encode = proto.encode
         merged.content_type = merge_content_types(self.content_type, proto.content_type)
@@ -100,6 +105,14 @@ class OutputBase:
             return self
         copy = self._copy()
         copy.label = label
+        return copy
+
+    def with_path(self, path: str) -> OutputBase:
+        """This output, or a copy with `path` where none was given explicitly."""
+        if self._path is not None:
+            return self
+        copy = self._copy()
+        copy._path = path
         return copy
 
     def _copy(self) -> Self:
@@ -209,7 +222,7 @@ class OutputSpec:
         if isinstance(outputs, (str, OutputBase)) or not isinstance(outputs, (Sequence, LabeledList)):
             raise TypeError(f"outputs= must be a list with an element per output, not {outputs!r}")
         if len(outputs) != len(self.outputs):
-            raise RainException(f"{len(outputs)} outputs given, the function has {len(self.outputs)}")
+            raise RainException(f"{len(outputs)} outputs given, {len(self.outputs)} are declared")
         merged: LabeledList[OutputBase] = LabeledList()
         for given, declared in zip(outputs, self.outputs, strict=True):
             one = declared if given is None else _fitting(given, declared).merge_with_prototype(declared)
@@ -235,3 +248,6 @@ def _declared(outputs: Any) -> list[tuple[str | None, OutputBase]]:
     if isinstance(outputs, Sequence) and not isinstance(outputs, (str, bytes)):
         return [(None, to_output(value)) for value in outputs]
     raise TypeError(f"outputs must be a number, an Output, or a sequence of labels and Outputs, not {outputs!r}")
+
+
+__all__ = ["Output", "OutputBase", "OutputDir", "OutputSpec", "to_output"]

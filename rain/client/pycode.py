@@ -88,7 +88,7 @@ class Remote:
         self._parameters = list(self._signature.parameters.values())
         if not self._parameters:
             raise RainException(f"{fn!r} has no parameter; the first parameter of a remote function is the context")
-        self.inputs = _inputs(self._signature, dict(inputs), auto_load)
+        self.inputs, self._declared = _inputs(self._signature, dict(inputs), auto_load)
         self.outputs = _outputs(self._signature, outputs).with_encode(auto_encode)
         self.cpus = cpus
         self.default_name = name if name is not None else getattr(fn, "__name__", type(fn).__name__)
@@ -223,7 +223,8 @@ class Remote:
                 _check_size(name, len(value) if kind is bytes else len(value.encode()))
             return value
         spec = self.inputs.get(name.partition("[")[0]) or self._keywords_input()
-        collector.begin(name, spec.load if spec else None, spec.content_type if spec else None)
+        check = spec.check_type if spec is not None and spec in self._declared else None
+        collector.begin(name, spec.load if spec else None, spec.content_type if spec else None, check)
         if kind is Task or kind is DataObject:
             return PickledValue(reference_pickle(*collector.add(to_dataobj(value))))
         started = time.perf_counter()
@@ -324,12 +325,14 @@ def _simple_form(parameters: list[inspect.Parameter]) -> tuple[list[str] | None,
 
 def _inputs(
     signature: inspect.Signature, given: dict[str, InputBase], auto_load: bool | None
-) -> dict[str, InputBase]:
+) -> tuple[dict[str, InputBase], frozenset[InputBase]]:
+    """The inputs of all parameters, and those of them that were declared."""
     parameters = list(signature.parameters.values())[1:]
     unknown = set(given).difference(parameter.name for parameter in parameters)
     if unknown:
         raise ValueError(f"inputs= names {', '.join(sorted(unknown))}, which the function does not have")
     found: dict[str, InputBase] = {}
+    known: set[InputBase] = set()
     for parameter in parameters:
         annotation = parameter.annotation
         declared: InputBase | None = annotation if isinstance(annotation, InputBase) else None
@@ -339,8 +342,10 @@ def _inputs(
             if declared is not None:
                 raise ValueError(f"The input {parameter.name!r} is declared twice: by inputs= and by its annotation")
             declared = given[parameter.name]
-        found[parameter.name] = (declared or Input()).with_default_load(auto_load)
-    return found
+        one = found[parameter.name] = (declared or Input()).with_default_load(auto_load)
+        if declared is not None:
+            known.add(one)
+    return found, frozenset(known)
 
 
 def _outputs(signature: inspect.Signature, given: Any) -> OutputSpec:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from array import array
+from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from rain.client.active import (
     clear_default,
@@ -16,27 +18,24 @@ from rain.client.active import (
     leave,
     set_default,
 )
+from rain.client.array import TaskArray
 from rain.client.data import DataObject
-from rain.client.failures import to_exception
+from rain.client.failures import blame, to_exception
 from rain.client.fetch import fetch_values
-from rain.client.interrupts import InterruptGuard
-from rain.client.submit import SubmitPacker
+from rain.client.handles import WEAK_TYPES, ArrayOutput
+from rain.client.registry import Registry
+from rain.client.states import ask_states, count_states
+from rain.client.submitting import submit as submit_session
 from rain.client.task import Task
 from rain.client.updates import update_things
+from rain.client.waiting import cancel_tasks, names_of, numbers_of, wait_for_all, wait_for_session, wait_for_some
 from rain.common.attributes import SessionSpec
 from rain.common.errors import RainException, SessionException
 from rain.common.failure import Failure
 from rain.common.ids import FIRST_ID
-from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import (
-    WAIT_ALL,
-    WAIT_SESSION,
-    WAIT_SOME,
     CloseSession,
-    SubmitCommit,
     UnkeepObjects,
-    Wait,
-    WaitDone,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
     from rain.client.client import Client
     from rain.client.connection import Connection
     from rain.client.core import Reply
+    from rain.client.graph import Graph
+    from rain.client.registry import Item
     from rain.common.data_instance import DataInstance
     from rain.protocol.messages import Message
 
@@ -57,8 +58,8 @@ _CLOSED = "Session is closed"
 class Session:
     """A session; made by `Client.new_session`.
 
-    Things are kept in the order of their ids, so the number of a task or object tells whether it is submitted
-    (`< _submitted`) or known to be finished (`< _settled`).
+    The number of a task or object tells whether it is submitted (`< _submitted`) or known to be finished
+    (`< _settled`).
 
     Args:
         client: None for a session that only serves to construct graphs.
@@ -74,18 +75,27 @@ class Session:
     """
 
     def __init__(
-        self, client: Client | None, session_id: int, default: bool = False, *, name: str = "Unnamed Session"
+        self,
+        client: Client | None,
+        session_id: int,
+        default: bool = False,
+        *,
+        name: str = "Unnamed Session",
+        on_failure: str = "fail",
     ) -> None:
         self.active = True
         self.client = client
         self.session_id = session_id
-        self.spec = SessionSpec(name=name)
-        self._lock = threading.Lock()
+        self.spec = SessionSpec(name=name, on_failure=on_failure)
+        self._lock = threading.RLock()
         self._submitting = threading.Lock()
-        self._things: list[Task | DataObject] = []
+        self._registry = Registry()
         self._submitted = FIRST_ID
         self._settled = FIRST_ID
         self._noted: list[Task | DataObject] = []
+        self._noted_weakly: WeakSet[Task | DataObject] = WeakSet()
+        self._dropped: deque[tuple[int, int, int]] = deque() if client is None else client._connection.dropped
+        self._was_cancelled = False
         self._templates: dict[bytes, int] = {}
         self._static_data: dict[Any, DataObject] = {}
         if default:
@@ -99,16 +109,22 @@ class Session:
     @property
     def task_count(self) -> int:
         """Number of unsubmitted tasks."""
-        return sum(isinstance(thing, Task) for thing in self._unsubmitted())
+        return sum(len(i) if isinstance(i, TaskArray) else isinstance(i, Task) for i in self._unsubmitted())
 
     @property
     def dataobj_count(self) -> int:
         """Number of unsubmitted data objects."""
-        return sum(isinstance(thing, DataObject) for thing in self._unsubmitted())
+        return sum(len(i) if isinstance(i, TaskArray) else isinstance(i, DataObject) for i in self._unsubmitted())
 
-    def _unsubmitted(self) -> list[Task | DataObject]:
+    def _unsubmitted(self) -> list[Item]:
         with self._lock:
-            return self._things[self._submitted - FIRST_ID :]
+            return self._registry.unsubmitted()
+
+    @property
+    def _things(self) -> list[Task | DataObject]:
+        """All tasks and objects of which there are handles, in the order of their ids."""
+        with self._lock:
+            return self._registry.live()
 
     def __repr__(self) -> str:
         return f"<Session id={self.session_id} {self.name!r}{'' if self.active else ' closed'}>"
@@ -144,7 +160,7 @@ class Session:
             if not self.active:
                 return
             self.active = False
-            self._things = []
+            self._registry = Registry()
             self._noted = []
             self._static_data = {}
         clear_default(self)
@@ -171,26 +187,56 @@ class Session:
         with self._lock:
             if not self.active:
                 raise SessionException(_CLOSED)
-            known = self._things
-            number = FIRST_ID + len(known)
-            for thing in things:
-                thing._session = self
-                thing._number = number
-                number += 1
-            known.extend(things)
+            self._registry.add(self, things)
+
+    def _register_array(self, made: TaskArray) -> None:
+        with self._lock:
+            if not self.active:
+                raise SessionException(_CLOSED)
+            made._first = self._registry.add_array(made, 2 * len(made))
+
+    def _find(self, number: int, *, make: bool = True) -> Task | DataObject | None:
+        """This client's handle of a task or object, None if it has none; make: make that of a member of an array."""
+        with self._lock:
+            return self._registry.find(number, make=make)
 
     def _task(self, number: int) -> Task | None:
-        """This client's handle of a task, None if it has none."""
-        position = number - FIRST_ID
-        with self._lock:
-            thing = self._things[position] if 0 <= position < len(self._things) else None
+        thing = self._find(number)
         return thing if isinstance(thing, Task) else None
+
+    def map(self, fn: Any, *iterables: Iterable[Any], **task_options: Any) -> TaskArray:
+        """One task per tuple of `zip(*iterables)`, as one compact object. The iterables are consumed at once.
+
+        Args:
+            fn: a plain function, or a Delayed with one output.
+            iterables: the arguments by position.
+            task_options: see `rain.client.options.read_options`.
+
+        Raises:
+            RainException: `fn` is not callable, or an argument cannot be pickled.
+            TypeError, ValueError: the arguments do not fit the function; a wrong option.
+        """
+        from rain.client.mapping import map_tasks
+
+        return map_tasks(self, fn, iterables, task_options)
 
     def keep_all(self) -> None:
         """Set the keep flag of all unsubmitted objects."""
         for thing in self._unsubmitted():
             if isinstance(thing, DataObject):
                 thing._keep = True
+            elif isinstance(thing, TaskArray):
+                thing._set_keep(True)
+
+    def make_graph(self, show_ids: bool = True) -> Graph:
+        """A picture of the tasks and objects, submitted and unsubmitted.
+
+        Args:
+            show_ids: write the ids into the nodes.
+        """
+        from rain.client.graph import session_graph
+
+        return session_graph(self, show_ids)
 
     # --- talking to the server ----------------------------------------------------------------------
 
@@ -202,16 +248,25 @@ class Session:
 
     def _raise_failure(self, reply: Reply | Failure) -> Reply:
         if isinstance(reply, Failure):
-            raise to_exception(reply, self._task(reply.task))
+            task = self._task(reply.task)
+            blame(reply, task)
+            raise to_exception(reply, task)
         return reply
 
     def _ask(self, make: Callable[[int], Message], what: str) -> Reply:
         connection = self._connected()
         return self._raise_failure(connection.ask(make, what, session=self.session_id))
 
-    def _wait_for(self, make: Callable[[int], Message], what: str, timeout: float | None) -> Reply:
+    def _wait_for(
+        self, make: Callable[[int], Message], what: str, timeout: float | None, *, submit: bool = False
+    ) -> Reply:
+        """A question whose answer may take long; with `submit` it follows a submit in one go."""
         connection = self._connected()
-        return self._raise_failure(connection.wait(make, what, session=self.session_id, timeout=timeout))
+        if not submit:
+            return self._raise_failure(connection.wait(make, what, session=self.session_id, timeout=timeout))
+        request = submit_session(self, connection, (make, what))
+        assert request is not None
+        return self._raise_failure(connection.finish(request, timeout))
 
     def submit(self) -> None:
         """Send all unsubmitted tasks and objects; returns when the server has accepted them all.
@@ -221,40 +276,7 @@ class Session:
             InvalidRequestError: the server refuses; nothing was submitted.
             RainConnectionError: the connection is lost.
         """
-        connection = self._connected()
-        with self._submitting:
-            things = self._unsubmitted()
-            if not things and self._submitted == FIRST_ID:
-                return
-            packer = SubmitPacker(self, self._templates)
-            last: tuple[Message, ...] = ()
-            try:
-                for message in packer.messages(things):
-                    if last:
-                        connection.post(*last)
-                    last = (message,)
-            except BaseException:
-                self._discard(connection)
-                raise
-            # Whether the server took it must be known, so Ctrl-C waits for the answer.
-            with InterruptGuard():
-                reply = connection.ask(
-                    lambda seq: SubmitCommit(seq, self.session_id, discard=False),
-                    f"submitting {len(things)} tasks and objects to session {self.session_id}",
-                    session=self.session_id,
-                    before=last,
-                )
-                self._raise_failure(reply)
-                self._templates |= packer.new_templates
-                with self._lock:
-                    self._submitted += len(things)
-
-    def _discard(self, connection: Connection) -> None:
-        with suppress(RainException):
-            connection.ask(
-                lambda seq: SubmitCommit(seq, self.session_id, discard=True),
-                f"taking back a submit to session {self.session_id}",
-            )
+        submit_session(self, self._connected())
 
     def wait(
         self, items: Task | DataObject | Iterable[Task | DataObject], *, timeout: float | None = None
@@ -271,13 +293,7 @@ class Session:
             RainException: an item is not submitted.
             TypeError: an item is neither a task nor a data object.
         """
-        things = self._submitted_items(items)
-        self._wait_for(
-            lambda seq: Wait(seq, self.session_id, WAIT_ALL, _numbers(things)),
-            f"waiting for {_names(things)}",
-            timeout,
-        )
-        self._note_finished(things)
+        wait_for_all(self, self._submitted_items(items), timeout)
 
     def wait_some(
         self,
@@ -294,46 +310,49 @@ class Session:
         Raises:
             As `wait`.
         """
-        things = self._submitted_items(items) + self._submitted_items(dataobjs)
-        self._check_open()
-        reply = self._wait_for(
-            lambda seq: Wait(seq, self.session_id, WAIT_SOME if things else WAIT_ALL, _numbers(things)),
-            f"waiting for one of {_names(things)}",
-            timeout,
-        )
-        assert isinstance(reply, WaitDone)
-        finished = set(reply.ids)
-        found = list({thing._number: thing for thing in things if thing._number in finished}.values())
-        self._note_finished(found)
-        tasks = [thing for thing in found if isinstance(thing, Task)]
-        return tasks, [thing for thing in found if isinstance(thing, DataObject)]
+        return wait_for_some(self, self._submitted_items(items) + self._submitted_items(dataobjs), timeout)
 
     def wait_all(self, timeout: float | None = None, check: bool = True) -> None:
         """Wait until no unfinished task is left in the session, over all submits.
 
         Args:
             timeout: seconds; 0 polls once, None waits without limit.
-            check: of no effect in a session that fails as a whole.
+            check: False: no exception for failed tasks in a session that continues; otherwise of no effect.
 
         Raises:
             RainTimeoutError: `timeout` seconds are over.
-            TaskException: the session has failed.
+            TaskException: the session has failed; in a session that continues, the first task that failed.
         """
         self._connected()
-        submitted = self._submitted
-        if submitted == FIRST_ID:
-            return
-        self._wait_for(
-            lambda seq: Wait(seq, self.session_id, WAIT_SESSION, array("I")),
-            f"waiting for all tasks of session {self.session_id}",
-            timeout,
-        )
-        with self._lock:
-            self._settled = max(self._settled, submitted)
-            noted, self._noted = self._noted, []
-            for thing in noted:
-                if thing._own_state != DataObjectState.removed or isinstance(thing, Task):
-                    thing._own_state = None
+        if self._submitted > FIRST_ID:
+            wait_for_session(self, timeout, check)
+
+    def cancel(self, timeout: float | None = None) -> int:
+        """Stop all unfinished submitted tasks; the session stays open.
+
+        Args:
+            timeout: seconds to wait until nothing of them runs; None waits without limit.
+
+        Returns:
+            Number of tasks that were stopped before their end.
+
+        Raises:
+            RainTimeoutError: `timeout` seconds are over; they are cancelled nevertheless.
+        """
+        self._connected()
+        if self._submitted == FIRST_ID:
+            return 0
+        return len(cancel_tasks(self, array("I"), f"cancelling the tasks of session {self.session_id}", timeout))
+
+    def counts(self) -> Counter[str]:
+        """Number of submitted tasks per name of their state; absent names read as 0.
+
+        Raises:
+            TaskException: the session has failed.
+        """
+        if self._submitted == FIRST_ID:
+            return Counter()
+        return count_states(ask_states(self, array("I"), everything=True))
 
     def fetch(
         self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | None = None
@@ -374,12 +393,14 @@ class Session:
                 raise RainException(f"{dataobj!r} is not kept")
         submitted = [dataobj for dataobj in objects if dataobj._is_submitted]
         if submitted:
-            self._ask(
-                lambda seq: UnkeepObjects(seq, self.session_id, _numbers(submitted)),
-                f"unkeeping {_names(submitted)}",
-            )
+            self._tell_unkept(numbers_of(submitted), f"unkeeping {names_of(submitted)}")
         for dataobj in objects:
             dataobj._keep = False
+            if isinstance(dataobj, ArrayOutput):
+                dataobj._array._unkept.add(dataobj._number - dataobj._array._first)
+
+    def _tell_unkept(self, numbers: array[int], what: str) -> None:
+        self._ask(lambda seq: UnkeepObjects(seq, self.session_id, numbers), what)
 
     def update(self, items: Task | DataObject | Iterable[Task | DataObject]) -> None:
         """Refresh state and info of tasks and objects.
@@ -413,17 +434,18 @@ class Session:
                 f"{thing!r} belongs to session {thing._session.session_id}, not to session {self.session_id}"
             )
 
-    def _note_finished(self, things: Iterable[Task | DataObject]) -> None:
-        for thing in things:
-            self._note(thing)
-            if isinstance(thing, Task):
-                thing._own_state = TaskState.finished
-            else:
-                thing._own_state = DataObjectState.finished
+    @property
+    def _is_uneven(self) -> bool:
+        """Whether terminal things may be in another state than finished while the session goes on."""
+        return self._was_cancelled or self.spec.on_failure == "continue"
 
     def _note(self, thing: Task | DataObject) -> None:
         """The thing gets a state of its own, which a later `wait_all` takes away."""
-        if thing._own_state is None:
+        if thing._own_state is not None:
+            return
+        if type(thing) in WEAK_TYPES:
+            self._noted_weakly.add(thing)
+        else:
             self._noted.append(thing)
 
 
@@ -439,15 +461,6 @@ class SessionBinder:
 
     def __exit__(self, *exc_info: object) -> None:
         leave(self.session)
-
-
-def _numbers(things: Iterable[Task | DataObject]) -> array[int]:
-    return array("I", [thing._number for thing in things])
-
-
-def _names(things: list[Any]) -> str:
-    shown = ", ".join(repr(thing) for thing in things[:3])
-    return f"{shown} and {len(things) - 3} more" if len(things) > 3 else shown or "nothing"
 
 
 __all__ = [

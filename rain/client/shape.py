@@ -103,6 +103,14 @@ class TaskShape:
     has_config: bool = False
     config: Any = None
 
+    def __post_init__(self) -> None:
+        """Raises:
+        ValueError: results of such tasks may not be cached.
+        RainException: results cannot be cached yet.
+        """
+        if self.options.cache is not None:
+            _check_cache(self)
+
     @cached_property
     def packed(self) -> bytes:
         """The template as sent; equal shapes give equal bytes."""
@@ -114,6 +122,21 @@ class TaskShape:
             fields["labels"] = self.labels
         fields["outputs"] = [shape.to_map() for shape in self.outputs]
         return pack_plain(fields, f"spec of a task of type {self.task_type!r}")
+
+
+_NEVER_CACHED = frozenset(
+    f"{prefix}{method}"
+    for method in ("open", "open_dir", "export")
+    for prefix in ("buildin/", "builtin/", "!")
+)
+
+
+def _check_cache(shape: TaskShape) -> None:
+    if shape.task_type in _NEVER_CACHED:
+        raise ValueError(f"cache= is not allowed for tasks of type {shape.task_type!r}: files outside may change")
+    if not shape.outputs:
+        raise ValueError("cache= is not allowed for tasks without outputs")
+    raise RainException("The result cache is not available yet; leave cache= out")
 
 
 DEFAULT_OPTIONS = TaskOptions(resources={"cpus": 1})

@@ -11,6 +11,7 @@ import msgpack
 
 from rain.client.shape import ObjectShape, TaskOptions, TaskShape, pack_plain
 from rain.common.attributes import ObjectInfo, TaskInfo, TaskSpec, TaskSpecInput
+from rain.common.fs import packed_size
 from rain.common.packing import unpack
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ def object_info(packed: bytes | None, size: int | None = None) -> ObjectInfo:
     if size is not None:
         info.size = size
     return info
+
+
+def size_of(dataobj: DataObject, told: int) -> int:
+    """The size of an object: as told by the server, but of a constant directory the sum of its file sizes."""
+    if dataobj._data is None or dataobj.is_blob():
+        return told
+    return packed_size(dataobj._data)
 
 
 def object_shape(dataobj: DataObject) -> ObjectShape:

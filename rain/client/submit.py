@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, cast
 
+from rain.client.array import TaskArray
 from rain.client.data import CONSTANT, DECLARED, DataObject
 from rain.client.specs import edited_task, object_shape
 from rain.client.task import Task
@@ -83,7 +84,7 @@ class SubmitPacker:
         self._undefined: dict[int, DataObject] = {}
         self._columns = _Columns()
 
-    def messages(self, things: Iterable[Task | DataObject]) -> Iterator[SubmitChunk | ConstantPiece]:
+    def messages(self, things: Iterable[Task | DataObject | TaskArray]) -> Iterator[SubmitChunk | ConstantPiece]:
         """The messages of the submit, in the order to be sent; the commit is the caller's.
 
         Raises:
@@ -99,6 +100,11 @@ class SubmitPacker:
                 if args is not None and columns.nodes and columns.size + len(args) > MAX_CHUNK:
                     yield self._flush()
                 self._add_task(thing)
+            elif isinstance(thing, TaskArray):
+                template = self._number_of(thing._shape.packed)
+                if columns.nodes or columns.templates:
+                    yield self._flush()
+                yield from thing._chunks(template, MAX_CHUNK)
             elif thing._role == CONSTANT:
                 yield from self._add_constant(thing)
             elif thing._role == DECLARED:

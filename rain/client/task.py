@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rain.client.data import DataObject, output_object, to_dataobj
@@ -297,6 +297,25 @@ class Task(metaclass=TaskMeta):
         from rain.client.results import exception_of
 
         return exception_of(self, timeout)
+
+    def cancel(self, timeout: float | None = None) -> bool:
+        """Stop the task. True if it was stopped before its end, False if it was already terminal.
+
+        Args:
+            timeout: seconds to wait until nothing of it runs any more; None waits without limit.
+
+        Raises:
+            RainException: it is not submitted.
+            RainTimeoutError: `timeout` seconds are over; it is cancelled nevertheless.
+        """
+        from rain.client.waiting import cancel_task
+
+        return cancel_task(self, timeout)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        from rain.client.awaiting import result_of_thing
+
+        return result_of_thing(self).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return embed(self)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from rain.client.data import DataObject, to_dataobj
+from rain.client.execute import Execute, execute
 from rain.client.options import DEFAULT_CPUS, read_options
-from rain.client.output import Output, OutputBase, OutputDir
+from rain.client.output import Output, OutputBase, OutputDir, to_output
 from rain.client.task import Task
 
 if TYPE_CHECKING:
@@ -95,6 +97,164 @@ class Sleep(Task):
         )
 
 
+class Load(Task):
+    """A file on the worker that runs the task; it should exist on all.
+
+    Args:
+        path: absolute path.
+        output: label or Output.
+        session: where it is made; the active session if None.
+        options: task options.
+
+    Raises:
+        TypeError: the path is no path, or the output is a directory.
+    """
+
+    TASK_TYPE = "buildin/open"
+
+    __slots__ = ()
+
+    def __init__(self, path: Any, output: Any = None, *, session: Session | None = None, **options: Any) -> None:
+        self._build_load(path, output, session, options, task_first=True)
+
+    def _build_load(
+        self, path: Any, output: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+    ) -> None:
+        made = to_output(Output() if output is None else output)
+        made.expect_blob()
+        _build_with_path(self, path, (), (made,), session, options, task_first)
+
+
+class LoadDir(Task):
+    """A directory on the worker that runs the task; it should exist on all.
+
+    Args:
+        path: absolute path.
+        output: label or OutputDir.
+        session: where it is made; the active session if None.
+        options: task options.
+
+    Raises:
+        TypeError: the path is no path, or the output is a blob.
+    """
+
+    TASK_TYPE = "buildin/open_dir"
+
+    __slots__ = ()
+
+    def __init__(self, path: Any, output: Any = None, *, session: Session | None = None, **options: Any) -> None:
+        self._build_load(path, output, session, options, task_first=True)
+
+    def _build_load(
+        self, path: Any, output: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+    ) -> None:
+        _build_with_path(self, path, (), (_directory_output(output),), session, options, task_first)
+
+
+class Store(Task):
+    """Writes a blob or a directory to the file system of the worker that runs the task. No outputs.
+
+    Args:
+        input: data object or task with one output.
+        path: absolute path.
+        session: where it is made; the active session if None.
+        options: task options.
+
+    Raises:
+        TypeError: the path is no path.
+        RainException: the input is no data object.
+    """
+
+    TASK_TYPE = "buildin/export"
+
+    __slots__ = ()
+
+    def __init__(self, input: Any, path: Any, *, session: Session | None = None, **options: Any) -> None:
+        _build_with_path(self, path, (to_dataobj(input),), (), session, options, task_first=True)
+
+
+class MakeDirectory(Task):
+    """A directory made of values.
+
+    Args:
+        paths_objects: pairs of a relative path and a data object, or a dict of these. Parents are made; directories
+            become subtrees.
+        session: where it is made; the active session if None.
+        options: task options.
+
+    Raises:
+        TypeError: something else than pairs or a dict.
+        RainException: a value is no data object.
+    """
+
+    TASK_TYPE = "buildin/make_directory"
+
+    __slots__ = ()
+
+    def __init__(self, paths_objects: Any, *, session: Session | None = None, **options: Any) -> None:
+        self._build_directory(paths_objects, session, options, task_first=True)
+
+    def _build_directory(
+        self, paths_objects: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+    ) -> None:
+        paths, objects = _read_pairs(paths_objects)
+        self._build(
+            None,
+            {"paths": paths},
+            objects,
+            (OutputDir(),),
+            session,
+            read_options(**options),
+            labelled=False,
+            task_first=task_first,
+        )
+
+
+class SliceDirectory(Task):
+    """A file or a directory out of a directory.
+
+    Args:
+        input: directory, or task whose output is one.
+        path: in the directory; with `/` at its end it is a directory, else a blob.
+        output: label, or Output or OutputDir as the path wants it; default label is the path.
+        session: where it is made; the active session if None.
+        options: task options.
+
+    Raises:
+        TypeError: the input is a blob, or the output does not fit the path.
+        RainException: the input is no data object.
+    """
+
+    TASK_TYPE = "buildin/slice_directory"
+
+    __slots__ = ()
+
+    def __init__(
+        self, input: Any, path: Any, output: Any = None, *, session: Session | None = None, **options: Any
+    ) -> None:
+        self._build_slice(input, path, output, session, options, task_first=True)
+
+    def _build_slice(
+        self,
+        input: Any,
+        path: Any,
+        output: Any,
+        session: Session | None,
+        options: dict[str, Any],
+        *,
+        task_first: bool,
+    ) -> None:
+        source = to_dataobj(input)
+        source.expect_dir()
+        name = _path(path)
+        if name.endswith("/"):
+            made = _directory_output(output)
+        else:
+            made = to_output(Output() if output is None else output)
+            made.expect_blob()
+        _build_with_path(self, name, (source,), (made.with_label(name),), session, options, task_first)
+
+
 def concat(objs: Iterable[Any], *, session: Session | None = None, **options: Any) -> Concat:
     """As `Concat`, with the output registered before the task."""
     task = Concat.__new__(Concat)
@@ -118,6 +278,42 @@ def sleep(
     return task
 
 
+def open(filename: Any, *, session: Session | None = None, **options: Any) -> Load:
+    """As `Load`, with the output registered before the task."""
+    task = Load.__new__(Load)
+    task._build_load(filename, None, session, options, task_first=False)
+    return task
+
+
+def open_dir(path: Any, *, session: Session | None = None, **options: Any) -> LoadDir:
+    """As `LoadDir`, with the output registered before the task."""
+    task = LoadDir.__new__(LoadDir)
+    task._build_load(path, None, session, options, task_first=False)
+    return task
+
+
+def export(dataobj: Any, filename: Any, *, session: Session | None = None, **options: Any) -> Store:
+    """As `Store`."""
+    return Store(dataobj, filename, session=session, **options)
+
+
+def make_directory(pairs: Any, *, session: Session | None = None, **options: Any) -> MakeDirectory:
+    """As `MakeDirectory`, with the output registered before the task."""
+    task = MakeDirectory.__new__(MakeDirectory)
+    task._build_directory(pairs, session, options, task_first=False)
+    return task
+
+
+def slice_directory(
+    obj: Any, path: Any, content_type: str | None = None, *, session: Session | None = None, **options: Any
+) -> SliceDirectory:
+    """As `SliceDirectory`, with the content type of the output, which is registered before the task."""
+    output = (OutputDir if _path(path).endswith("/") else Output)(content_type=content_type)
+    task = SliceDirectory.__new__(SliceDirectory)
+    task._build_slice(obj, path, output, session, options, task_first=False)
+    return task
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -128,4 +324,72 @@ def _object_of(item: Any) -> DataObject:
     return to_dataobj(item)
 
 
-__all__ = ["Concat", "Sleep", "Task", "concat", "sleep"]
+def _path(path: Any) -> str:
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"A path must be a str, not {path!r}")
+    return name
+
+
+def _directory_output(output: Any) -> OutputBase:
+    if output is None or isinstance(output, str):
+        return OutputDir(output)
+    made = to_output(output)
+    made.expect_dir()
+    return made
+
+
+def _read_pairs(given: Any) -> tuple[list[str], list[DataObject]]:
+    pairs = given.items() if isinstance(given, Mapping) else given
+    if isinstance(pairs, (str, bytes, DataObject, Task)) or not isinstance(pairs, Iterable):
+        raise TypeError(f"Pairs of a path and a data object, or a dict of these, are expected, not {given!r}")
+    paths: list[str] = []
+    objects: list[DataObject] = []
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], (str, os.PathLike)):
+            raise TypeError(f"A pair of a path and a data object is expected, not {pair!r}")
+        paths.append(_path(pair[0]))
+        objects.append(to_dataobj(pair[1]))
+    return paths, objects
+
+
+def _build_with_path(
+    task: Task,
+    path: Any,
+    inputs: Iterable[DataObject],
+    outputs: Iterable[OutputBase],
+    session: Session | None,
+    options: dict[str, Any],
+    task_first: bool,
+) -> None:
+    task._build(
+        None,
+        {"path": _path(path)},
+        inputs,
+        outputs,
+        session,
+        read_options(**options),
+        labelled=False,
+        task_first=task_first,
+    )
+
+
+__all__ = [
+    "Concat",
+    "Execute",
+    "Load",
+    "LoadDir",
+    "MakeDirectory",
+    "Sleep",
+    "SliceDirectory",
+    "Store",
+    "Task",
+    "concat",
+    "execute",
+    "export",
+    "make_directory",
+    "open",
+    "open_dir",
+    "sleep",
+    "slice_directory",
+]

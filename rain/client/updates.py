@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from rain.client.specs import object_info, task_info
+from rain.client.specs import object_info, size_of, task_info
 from rain.client.task import Task
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import GetInfos, Infos
@@ -39,4 +39,5 @@ def update_things(session: Session, things: list[Task | DataObject]) -> None:
         else:
             thing._own_state = DataObjectState(state)
             if packed is not None:
-                thing._info = object_info(packed)
+                info = thing._info = object_info(packed)
+                info.size = size_of(thing, info.size)

@@ -153,8 +153,7 @@ class DataInstance:
             fs.copy_file(self._file_path(), path)
 
     def _write_tree(self, path: str) -> None:
-        if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
-            raise FileExistsError(f"{path!r} exists and is not an empty directory")
+        check_free(path)
         if self._data is not None:
             fs.unpack_directory(self._data, path)
             return
@@ -175,6 +174,16 @@ class DataInstance:
             os.symlink(self._path, path)
         else:
             self.write(path)
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Check that a directory may be written to a path.
+
+    Raises:
+        FileExistsError: it exists and is not an empty directory.
+    """
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise FileExistsError(f"{os.fspath(path)!r} exists and is not an empty directory")
 
 
 def _matches(data_type: DataType, path: str) -> bool:

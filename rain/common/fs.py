@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tarfile
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_DEPTH = 200
+_TAR_BLOCK = 512
+_TAR_RECORD = 10240
+_PLAIN_NAME = 98  # longer names take further blocks
 
 
 def pack_directory(path: str | os.PathLike[str]) -> bytes:
@@ -61,9 +65,13 @@ def _walk(root: str, directory: str, name: str, depth: int) -> Iterator[tuple[st
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         member = f"{name}/{entry.name}"
-        link = _inner_link(root, entry.path) if entry.is_symlink() else None
-        if link is None and entry.is_symlink() and not os.path.exists(entry.path):
-            continue  # it leads outside and to nothing: there is no target to copy
+        link = None
+        if entry.is_symlink():
+            if not os.path.exists(entry.path):
+                continue  # it leads to nothing: there is no target to copy
+            link = _inner_link(root, entry.path)
+            if link is None:
+                _check_copyable(root, entry.path)
         yield entry.path, member, link
         if link is None and entry.is_dir():
             yield from _walk(root, entry.path, member, depth + 1)
@@ -79,6 +87,13 @@ def _inner_link(root: str, path: str) -> str | None:
     if _is_inside(reached, root) and _is_inside(real, root):
         return target
     return None
+
+
+def _check_copyable(root: str, link: str) -> None:
+    """The target of an outward link can be copied into `root`: it does not contain `root`."""
+    target = os.path.realpath(link)
+    if _is_inside(root, target):
+        raise RainException(f"{link!r} is a link to {target!r}, which contains it; it cannot be part of a data object")
 
 
 def _is_inside(path: str, root: str) -> bool:
@@ -140,9 +155,27 @@ def unpack_directory(data: bytes | memoryview | IO[bytes], target: str | os.Path
     except tarfile.TarError as error:
         raise RainException(f"Damaged archive: {error}") from error
     # Last, so that no member is ever written through a link.
-    for link, path in links:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.symlink(link, path)
+    _make_links(os.path.realpath(root), root, links)
+
+
+def _make_links(real_root: str, root: str, links: list[tuple[str, str]]) -> None:
+    """Make the links of an archive; a chain of them that leads outside is found by where it really leads."""
+    made: list[str] = []
+    try:
+        for link, path in links:
+            parent = os.path.dirname(path)
+            if os.path.realpath(parent) != os.path.join(real_root, os.path.relpath(parent, root)).removesuffix("/."):
+                raise RainException(f"Archive member {os.path.relpath(path, root)!r} lies behind a symlink")
+            os.makedirs(parent, exist_ok=True)
+            os.symlink(link, path)
+            made.append(path)
+        for path in made:
+            if not _is_inside(os.path.realpath(path), real_root):
+                raise RainException(f"Archive member {os.path.relpath(path, root)!r} links outside of the directory")
+    except RainException:
+        for path in made:
+            os.unlink(path)
+        raise
 
 
 def _member_path(root: str, name: str) -> str:
@@ -190,6 +223,75 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
             os.makedirs(path, exist_ok=True)
         else:
             copy_file(real, path)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSummary:
+    """What a settled tree holds: `size`, the sum of its file sizes, and about how long its tar is, both in bytes."""
+
+    size: int
+    packed: int
+
+
+def settle_tree(root: str | os.PathLike[str]) -> TreeSummary:
+    """Make a tree fit to be a stored value, in place.
+
+    Links that lead outside become copies of their targets, dangling ones go, files with further hard links become
+    copies, and everything below `root` becomes read-only. `root` itself stays writable, so that it can be moved.
+
+    Raises:
+        RainException: it holds what is neither file, directory nor link, or a link to a directory around it.
+        OSError: something cannot be read or written.
+    """
+    path = os.path.realpath(root)
+    size, packed = _settle(path, path, 0)
+    return TreeSummary(size, packed + _TAR_RECORD)
+
+
+def _settle(root: str, directory: str, depth: int) -> tuple[int, int]:
+    if depth > _MAX_DEPTH:
+        raise RainException(f"Directory {directory!r} is nested too deeply")
+    os.chmod(directory, 0o700)
+    size, packed = 0, _TAR_BLOCK
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            if not os.path.exists(path):
+                os.unlink(path)
+                continue
+            if _inner_link(root, path) is not None:
+                packed += 3 * _TAR_BLOCK
+                continue
+            _check_copyable(root, path)
+            _replace_by_copy(path)
+            status = os.lstat(path)
+        packed += _TAR_BLOCK if len(path) - len(root) < _PLAIN_NAME else 3 * _TAR_BLOCK
+        if stat.S_ISDIR(status.st_mode):
+            more, more_packed = _settle(root, path, depth + 1)
+            os.chmod(path, 0o500)
+            size, packed = size + more, packed + more_packed
+        elif stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1:
+                _replace_by_copy(path)
+            os.chmod(path, 0o500 if status.st_mode & 0o100 else 0o400)
+            size += status.st_size
+            packed += -(-status.st_size // _TAR_BLOCK) * _TAR_BLOCK
+        else:
+            raise RainException(f"{path!r} is neither a file nor a directory; it cannot be part of a data object")
+    return size, packed
+
+
+def _replace_by_copy(path: str) -> None:
+    target = os.path.realpath(path)
+    copy = f"{path}.{os.getpid()}.copy"
+    if os.path.isdir(target):
+        copy_tree(target, copy)
+        os.unlink(path)
+        os.rename(copy, path)
+    else:
+        copy_file(target, copy)
+        os.replace(copy, path)
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -261,6 +363,6 @@ def _make_writable_and_retry(function: Callable[..., Any], path: str, info: Any)
     if os.path.isdir(path) and not os.path.islink(path):
         os.chmod(path, 0o700)
         if function is not os.rmdir:
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_make_writable_and_retry)
             return
     function(path)

@@ -133,6 +133,8 @@ class Executor:
             task, run, number, args, inputs, _ = row
             begun += 1
             progress[0] = begun
+            if 0 < progress[1] <= begun:  # looked at after the store, as the worker looks after its own
+                self._end_before(begun)
             self._row = row
             try:
                 template = templates[number]
@@ -163,6 +165,12 @@ class Executor:
                 start = end
                 self._context = None
         self._begun = begun
+
+    def _end_before(self, call: int) -> None:
+        """The worker has forbidden this call: tell what is done, and end."""
+        self._progress[0] = call - 1
+        self._channel.flush()
+        os._exit(0)
 
     def _load_function(self, number: int) -> Callable[..., Any]:
         value = self._input(number).value

@@ -15,6 +15,7 @@ from rain.common.content_type import encode_value, is_type_instance
 from rain.common.data_instance import DataInstance
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
+from rain.common.fs import pack_directory, settle_tree
 from rain.common.packing import pack
 from rain.common.pickle5 import encode_pickle5, encode_pickle5_parts
 
@@ -170,12 +171,28 @@ class ResultEncoder:
         return value, info, size
 
     def _instance_value(self, instance: DataInstance) -> tuple[bytes | str, int]:
+        if instance.data_type is DataType.DIRECTORY:
+            return self._directory_value(instance)
         path, size = instance._path, instance.size
-        if path is not None and instance.data_type is DataType.BLOB and size >= self.inline_limit:
+        if path is not None and size >= self.inline_limit:
             moved = self._workspace.take_staged(path)
             if moved is not None:
                 return moved, size
         return self._placed(instance.get_bytes()), size
+
+    def _directory_value(self, instance: DataInstance) -> tuple[bytes | str, int]:
+        """A small directory as its tar, a larger one as a settled tree which the worker moves away."""
+        data, path, workspace = instance._data, instance._path, self._workspace
+        if data is not None and len(data) < self.inline_limit:
+            return bytes(data), instance.size
+        if path is None or not workspace.is_staged(path):
+            path = workspace.new_staged()
+            instance.write(path)
+        tree = workspace.place_of_tree(path)
+        summary = settle_tree(tree)
+        if summary.packed < self.inline_limit:
+            return pack_directory(tree), summary.size
+        return workspace.take_tree(path), summary.size
 
     def _placed(self, data: bytes) -> bytes | str:
         return data if len(data) < self.inline_limit else self._workspace.write_value([data])

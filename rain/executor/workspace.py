@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRESS_FILE = "progress"
-"""Its 8 bytes hold the number of the call which the executor began last (little endian)."""
+"""Two numbers of 8 bytes, little endian: of the call which the executor began last, and of the first one which it must
+not begin (0: none)."""
 
 _MAX_PARTS = 512
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 
 
 def open_progress(path: str) -> memoryview:
-    """Map a progress file, which is made if needed; element 0 is the number."""
+    """Map a progress file, which is made if needed; elements 0 and 1 are the numbers."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, 8)
-        return memoryview(mmap.mmap(descriptor, 8)).cast("Q")
+        os.ftruncate(descriptor, 16)
+        return memoryview(mmap.mmap(descriptor, 16)).cast("Q")
     finally:
         os.close(descriptor)
 
@@ -52,6 +53,7 @@ class Workspace:
         self.values: str | None = None
         self._numbers = itertools.count(1)
         self._staged: list[str] = []
+        self._taken: dict[str, str] = {}
         self._clean_mtime = -1
 
     def reset_task(self) -> None:
@@ -121,12 +123,39 @@ class Workspace:
             fs.copy_file(path, target)
         return target
 
+    def is_staged(self, path: str) -> bool:
+        """Tell whether the path was given out in this call, by `stage_path` or `new_staged`."""
+        return path in self._staged
+
+    def new_staged(self) -> str:
+        """A path for something that is removed after the call unless it is taken."""
+        path = os.path.join(self.stage, str(next(self._numbers)))
+        self._staged.append(path)
+        return path
+
+    def place_of_tree(self, path: str) -> str:
+        """Where a staged directory lies now, as it may be a result already."""
+        return self._taken.get(path, path)
+
+    def take_tree(self, path: str) -> str:
+        """A staged and settled directory becomes a result, which the worker will move away; once more, a copy of it."""
+        target = os.path.join(self._spare, str(next(self._numbers)))
+        taken = self._taken.get(path)
+        if taken is None:
+            os.rename(path, target)
+            self._taken[path] = target
+        else:
+            fs.copy_tree(taken, target)
+            fs.settle_tree(target)
+        return target
+
     def drop_staged(self) -> None:
         """Remove what was staged and is not part of a result."""
         if self._staged:
             for path in self._staged:
-                fs.remove_tree(path)  # a result is another link to it
+                fs.remove_tree(path)  # a result is another link to it, or was moved
             self._staged.clear()
+            self._taken.clear()
 
     def write_value(self, parts: Sequence[bytes | memoryview]) -> str:
         """Write a result into a new file; return its path.

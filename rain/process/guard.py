@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 _PROGRAM = Path(__file__).with_name("guard_main.py")
+MAX_PID = 1 << 22
+"""Process ids of Linux are smaller."""
+
 _END_TIMEOUT = 10.0
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,7 +23,8 @@ class Guard:
 
     When the owner ends without `close`, by SIGKILL too, the guard kills all process groups with SIGKILL and then
     removes all paths which it was told. It runs in its own session, so Ctrl-C in the terminal does not reach it.
-    A parent-death signal alone would reach direct children only and is tied to a thread of the parent.
+    A parent-death signal alone would reach direct children only and is tied to a thread of the parent. Groups are
+    told by a table in shared memory with a byte per process id, which the guard reads at the end: one store each.
 
     Raises:
         OSError: the process cannot be started.
@@ -29,9 +34,13 @@ class Guard:
         self._owner = os.getpid()
         # The child inherits the blocked signals, so they cannot hit it before it ignores them.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+        table = os.memfd_create("rain-guard", os.MFD_CLOEXEC)
         try:
+            os.ftruncate(table, MAX_PID)  # pages are allocated where something is written
+            self._groups = mmap.mmap(table, MAX_PID)
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_PROGRAM)],
+                [sys.executable, "-I", "-S", str(_PROGRAM), str(table)],
+                pass_fds=(table,),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -39,6 +48,7 @@ class Guard:
                 start_new_session=True,
             )
         finally:
+            os.close(table)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     @property
@@ -48,11 +58,13 @@ class Guard:
 
     def add_group(self, group: int) -> None:
         """Kill this process group when the owner is gone."""
-        self._order(b"group %d" % group)
+        if 0 < group < MAX_PID and not self._groups.closed:
+            self._groups[group] = 1
 
     def remove_group(self, group: int) -> None:
         """The process group has ended: its number may belong to others soon."""
-        self._order(b"ungroup %d" % group)
+        if 0 < group < MAX_PID and not self._groups.closed:
+            self._groups[group] = 0
 
     def add_path(self, path: str | os.PathLike[str]) -> None:
         """Remove this file or tree when the owner is gone."""
@@ -69,6 +81,7 @@ class Guard:
         self._order(b"done")
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
+        self._groups.close()
         try:
             self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,9 @@
 Executed as a file by an isolated interpreter, so that it starts in milliseconds. It reads lines from its standard
 input until the end, which comes when the owner ends in whatever way:
 
-    group PGID, ungroup PGID, path DIRECTORY, unpath DIRECTORY (backslashes and newlines escaped), done
+    path DIRECTORY, unpath DIRECTORY (backslashes and newlines escaped), done
+
+The process groups are in a file whose descriptor is the first argument: the byte at the number of a group is 1.
 """
 
 from __future__ import annotations
@@ -17,17 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def read_orders(stream: Iterable[bytes], groups: set[int], paths: dict[str, None]) -> bool:
+def read_orders(stream: Iterable[bytes], paths: dict[str, None]) -> bool:
     """Follow the orders until the end of the stream or `done`; return whether it was `done`."""
     for line in stream:
         order, _, argument = line.rstrip(b"\n").partition(b" ")
         if order == b"done":
             return True
-        if order == b"group":
-            groups.add(int(argument))
-        elif order == b"ungroup":
-            groups.discard(int(argument))
-        elif order == b"path":
+        if order == b"path":
             paths[unescape(argument)] = None
         elif order == b"unpath":
             paths.pop(unescape(argument), None)
@@ -37,6 +35,19 @@ def read_orders(stream: Iterable[bytes], groups: set[int], paths: dict[str, None
 def unescape(argument: bytes) -> str:
     """Inverse of what the owner did to a path."""
     return os.fsdecode(argument.replace(b"\\n", b"\n").replace(b"\\b", b"\\"))
+
+
+def read_groups(table: int) -> set[int]:
+    """The process groups in the table."""
+    groups: set[int] = set()
+    start = 0
+    while piece := os.pread(table, 1 << 20, start):
+        place = piece.find(1)
+        while place >= 0:
+            groups.add(start + place)
+            place = piece.find(1, place + 1)
+        start += len(piece)
+    return groups
 
 
 def kill(groups: set[int]) -> None:
@@ -79,10 +90,9 @@ def main() -> None:
     """Wait for the end of the owner, then clean up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    groups: set[int] = set()
     paths: dict[str, None] = {}
-    if not read_orders(sys.stdin.buffer, groups, paths):
-        kill(groups)
+    if not read_orders(sys.stdin.buffer, paths):
+        kill(read_groups(int(sys.argv[1])))
         remove(paths)
 
 

@@ -21,6 +21,7 @@ from rain.protocol.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TasksStopped,
     WithdrawTasks,
     WorkerWelcome,
 )
@@ -181,9 +182,9 @@ class WorkerStory:
         """The server takes tasks back."""
         return self.say(WithdrawTasks(session, array("I", tasks), array("I", [run] * len(tasks))))
 
-    def cancel(self, *tasks: int, session: int = 1, run: int = 1) -> list[WorkerAction]:
-        """The server cancels tasks."""
-        return self.say(CancelTasks(session, array("I", tasks), array("I", [run] * len(tasks)), 0.0))
+    def cancel(self, *tasks: int, session: int = 1, run: int = 1, grace: float = 0.0) -> list[WorkerAction]:
+        """The server cancels tasks; grace: seconds."""
+        return self.say(CancelTasks(session, array("I", tasks), array("I", [run] * len(tasks)), grace))
 
     def delete(self, *objects: int, session: int = 1) -> list[WorkerAction]:
         """The server needs objects no more."""
@@ -230,6 +231,10 @@ class WorkerStory:
     def returned(self) -> list[int]:
         """Ids of tasks given back."""
         return [number for message in self.messages(TasksReturned) for number in message.tasks]
+
+    def stopped(self) -> list[int]:
+        """Ids of cancelled tasks of which nothing is left."""
+        return [number for message in self.messages(TasksStopped) for number in message.tasks]
 
     def told(self) -> list[str]:
         """Names of the classes of messages to the server, in order."""

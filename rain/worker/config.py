@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tomllib
 from typing import TYPE_CHECKING
 
 from rain.process.workdir import SetupError
+from rain.worker.core.templates import BUILTIN_PREFIXES, executor_type_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 def read_executor_commands(path: str | Path) -> dict[str, list[str]]:
     """Read the sections `[executors.NAME]` with their `command`, a string or a list of strings.
+
+    A relative path of a program, with a slash, counts from the cwd of this process.
 
     Raises:
         SetupError: the file cannot be read, or has anything else.
@@ -31,6 +35,11 @@ def read_executor_commands(path: str | Path) -> dict[str, list[str]]:
 
 
 def _command(path: str | Path, name: str, section: object) -> list[str]:
+    if not name or executor_type_of(f"{name}/") != name:
+        raise SetupError(
+            f"[executors.{name}] in the worker configuration {path}: no task can have this type; "
+            f"a name has no slash, and does not begin with {' '.join(BUILTIN_PREFIXES)}"
+        )
     if not isinstance(section, dict) or set(section) != {"command"}:
         raise SetupError(f"[executors.{name}] in the worker configuration {path} must have `command` and nothing else")
     command = section["command"]
@@ -41,4 +50,5 @@ def _command(path: str | Path, name: str, section: object) -> list[str]:
             raise SetupError(f"the command of [executors.{name}] in {path} cannot be split: {error}") from error
     if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
         raise SetupError(f"the command of [executors.{name}] in {path} must be a string or a list of strings")
-    return command
+    program, *arguments = command
+    return [os.path.abspath(program) if os.sep in program else program, *arguments]

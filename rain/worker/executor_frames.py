@@ -1,4 +1,4 @@
-"""What is said between worker and Python executors: composing calls, reading results.
+"""What is said between worker and executors: registration, and calls and results of Python executors.
 
 The protocol is described in docs/design/executor-protocol.md. A codec object belongs to one connection and is chosen
 when the executor registers.
@@ -13,6 +13,7 @@ import msgpack
 
 from rain.common.comm import FrameError, pack_frame
 from rain.worker.core.events import ObjectKey
+from rain.worker.foreign_encoding import MESSAGE_PACK, Encoding, encoding_of, read_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,10 +31,21 @@ _ROW_OVERHEAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What an executor says first."""
+    """What an executor says first.
+
+    Attributes:
+        protocol, type, executor_id: as it says.
+        encoding: in which it says so.
+    """
 
     protocol: str
     type: str
+    executor_id: Any
+    encoding: Encoding
+
+
+class CallError(Exception):
+    """A run cannot be sent to an executor; the text is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class Results:
 
     Attributes:
         rows: `[task, run, start, duration, task info, outputs]` or `[task, run, start, duration, failure map]`; an
-            output is `[bytes, path or id of an equal input, object info, size]`.
+            output is `[bytes, path or id of an equal input, object info, size]`, its size None if it is not told.
         cached: objects which the executor now holds decoded.
     """
 
@@ -51,13 +63,23 @@ class Results:
 
 
 class Codec(Protocol):
-    """How one connection encodes and decodes."""
+    """How one connection encodes and decodes.
+
+    Attributes:
+        one_at_a_time: the executor gets a call when the one before is done; `calls` gets lists of one run then.
+    """
+
+    one_at_a_time: bool
 
     def welcome(self, values: str | None, inline_limit: int) -> list[bytes]:
         """Frames that answer the registration."""
 
     def calls(self, runs: list[Run]) -> list[bytes]:
-        """Frames that carry a batch."""
+        """Frames that carry a batch.
+
+        Raises:
+            CallError: the run cannot be sent (only where the calls are sent one at a time).
+        """
 
     def drop_cached(self, objects: Iterable[ObjectKey]) -> list[bytes]:
         """Frames that make the executor forget objects."""
@@ -77,22 +99,38 @@ class ValueSource(Protocol):
     """Where values of inputs come from."""
 
     def get(self, key: ObjectKey) -> bytes | Path | None:
-        """The value, or the path of its file, None if it is not here."""
+        """The value, or the path of its file or tree, None if it is not here."""
+
+    def size(self, key: ObjectKey) -> int:
+        """Bytes of the value, KeyError if it is not here."""
 
 
 def read_registration(payload: bytes) -> Registration:
     """Read the first frame of an executor.
 
     Raises:
-        FrameError: it is no registration in MessagePack.
+        FrameError: it is no registration, or in CBOR while the library for that is not installed.
     """
-    if payload[:1] not in (b"\x92", b"\xdc", b"\xdd"):
-        raise FrameError("the first frame is no MessagePack array of two elements")
-    message = _unpack(payload)
-    if len(message) != 2 or message[0] != "register" or not isinstance(message[1], dict):
+    encoding = encoding_of(payload)
+    name, data = read_message(encoding, payload)
+    if name != "register" or not isinstance(data, dict):
         raise FrameError("the first message is not 'register'")
-    data = message[1]
-    return Registration(str(data.get("protocol")), str(data.get("executor_type")))
+    return Registration(str(data.get("protocol")), str(data.get("executor_type")), data.get("executor_id"), encoding)
+
+
+def check_registration(registration: Registration, type: str) -> None:
+    """Check what an executor of a type says first.
+
+    Raises:
+        FrameError: the protocol is unknown or does not belong to the encoding, or the type is another.
+    """
+    encoding = registration.encoding
+    protocols = [encoding.protocol] if encoding is not MESSAGE_PACK else [encoding.protocol, PYTHON_PROTOCOL]
+    if registration.protocol not in protocols or registration.type != type:
+        raise FrameError(
+            f"it registered by {encoding.name} with protocol {registration.protocol!r} and type "
+            f"{registration.type!r}, expected were protocol {' or '.join(map(repr, protocols))} and type {type!r}"
+        )
 
 
 class PythonCodec:
@@ -102,6 +140,8 @@ class PythonCodec:
         store: gives values of inputs.
         missing: told of an input that is not in the store.
     """
+
+    one_at_a_time = False
 
     def __init__(self, store: ValueSource, missing: Callable[[ObjectKey], None]) -> None:
         self._store = store

@@ -24,7 +24,9 @@ SECRET_VARIABLES = ("RAIN_TOKEN", "RAIN_TOKEN_FILE")
 """Removed from the environment of everything that runs user code."""
 
 PROGRESS_FILE = "progress"
-"""Its 8 bytes hold the number of the call that the executor began last."""
+"""Two numbers: of the call that the executor began last, and of the first one which it must not begin (0: none)."""
+
+_PROGRESS = struct.Struct("<QQ")
 
 _PACKAGE_ROOT = str(Path(rain.__file__).resolve().parents[1])
 
@@ -100,7 +102,7 @@ class ExecutorProcess:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{number}.", dir=work))
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            (self.directory / PROGRESS_FILE).write_bytes(bytes(8))
+            (self.directory / PROGRESS_FILE).write_bytes(bytes(_PROGRESS.size))
             self._listen()
             environment = child_environment(number, str(self.directory / "socket"), extra_environment)
             self._process = self._start(command, environment)
@@ -153,7 +155,12 @@ class ExecutorProcess:
             data = (self.directory / PROGRESS_FILE).read_bytes()
         except OSError:
             return 0
-        return int(struct.unpack("<Q", data)[0]) if len(data) == 8 else 0
+        return int(_PROGRESS.unpack(data)[0]) if len(data) == _PROGRESS.size else 0
+
+    def forbid(self, call: int) -> None:
+        """The process shall end instead of beginning this call or a later one; 0 = none is forbidden."""
+        with contextlib.suppress(OSError), open(self.directory / PROGRESS_FILE, "r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), call.to_bytes(8, "little"), 8)
 
     def log_tails(self, limit: int) -> str:
         """The ends of both logs, with headings.

@@ -7,23 +7,35 @@ import contextlib
 import logging
 import os
 import socket
-from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.common import fs
-from rain.common.comm import FrameError, FrameReader
+from rain.common.comm import FrameError
 from rain.common.failure import Failure
 from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
     RunFailed,
+    RunKept,
     RunResult,
     RunsEnded,
     StoreFailed,
 )
-from rain.worker.executor_frames import PYTHON_PROTOCOL, PythonCodec, read_registration
+from rain.worker.executor_frames import (
+    PYTHON_PROTOCOL,
+    CallError,
+    PythonCodec,
+    check_registration,
+    read_registration,
+)
+from rain.worker.executor_outputs import take_outputs
 from rain.worker.executor_process import ExecutorProcess, describe_status, python_command
+from rain.worker.executor_state import ExecutorState as _Executor
+from rain.worker.foreign_codec import ForeignCodec
+from rain.worker.grace import GroupEnd
 from rain.worker.store import INLINE_LIMIT, StoreError
 
 if TYPE_CHECKING:
@@ -32,7 +44,6 @@ if TYPE_CHECKING:
     from rain.process import Guard
     from rain.worker.core.actions import Run
     from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
-    from rain.worker.executor_frames import Codec
     from rain.worker.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,26 +55,8 @@ CRASH_TAIL = 4096
 
 _READ_SIZE = 1 << 18
 _CLOSE_TIMEOUT = 5.0
-
-
-class _Executor:
-    """A live executor."""
-
-    __slots__ = ("codec", "connection", "due", "number", "process", "reader", "reported", "timer", "type", "unsent",
-                 "values")  # fmt: skip
-
-    def __init__(self, number: int, type: str, process: ExecutorProcess, values: str | None) -> None:
-        self.number = number
-        self.type = type
-        self.process = process
-        self.values = values  # directory for large results, None = below its work directory
-        self.connection: socket.socket | None = None
-        self.reader = FrameReader()
-        self.codec: Codec | None = None  # None until it registered
-        self.timer: asyncio.TimerHandle | None = None
-        self.due: deque[Run] = deque()  # sent and not reported yet
-        self.reported = 0  # calls reported: the number of the last one
-        self.unsent = bytearray()
+_EXIT_DELAY = 0.1  # seconds from the end of a connection in which a process may end by itself, with its own status
+_FORBID_DELAY = 0.02  # seconds after which a number written for the executor is surely seen by it
 
 
 class ExecutorPool:
@@ -142,7 +135,29 @@ class ExecutorPool:
             return
         assert state.codec is not None
         state.due.extend(runs)
-        self._send(state, state.codec.calls(runs))
+        if state.codec.one_at_a_time:
+            self._call_next(state)
+        else:
+            self._send(state, state.codec.calls(runs))
+
+    def _call_next(self, state: _Executor) -> None:
+        """Send the first call that is due to an executor which gets one at a time, if it has none."""
+        assert state.codec is not None
+        while state.due and not state.is_calling() and state.connection is not None:
+            if not state.may_begin():
+                state.process.kill_group()
+                return
+            run = state.due[0]
+            try:
+                frames = state.codec.calls([run])
+            except CallError as error:
+                state.due.popleft()
+                state.reported += 1
+                session, task, attempt = run.key
+                failure = Failure("task", str(error), session=session, task=task, attempts=attempt)
+                self._report(RunsEnded(state.number, [RunFailed(run.key, failure, 0.0, 0.0)], []))
+            else:
+                self._send(state, frames)
 
     def drop_cached(self, executor: int, objects: Iterable[ObjectKey]) -> None:
         """Make the executor forget decoded objects."""
@@ -156,16 +171,43 @@ class ExecutorPool:
             if state.codec is not None:
                 self._send(state, state.codec.end_session(session))
 
-    def kill(self, executor: int) -> None:
-        """SIGKILL the process group; no event follows."""
+    def kill(self, executor: int, grace: float = 0.0) -> None:
+        """End the process group: SIGTERM, and SIGKILL after `grace` seconds; then ExecutorStopped follows.
+
+        Without grace: SIGKILL at once, no event follows, also when it is ending with grace already.
+        """
         state = self._executors.get(executor)
-        if state is not None:
+        if grace:
+            if state is not None:
+                self._end_with_grace(state, grace)
+            else:  # it ended by itself meanwhile
+                self._report(ExecutorStopped(executor))
+        elif state is not None:
             self._end(state)
+        else:
+            for state in [state for state in self._ending.values() if state.number == executor]:
+                self._end_grace(state)
+
+    def forbid(self, executor: int, key: TaskKey) -> None:
+        """The executor shall end instead of beginning this run; RunKept follows if it has not begun."""
+        state = self._executors.get(executor)
+        if state is not None and state.forbid(key):
+            self._loop.call_later(_FORBID_DELAY, self._check_forbidden, state, key)
+
+    def _check_forbidden(self, state: _Executor, key: TaskKey) -> None:
+        if self._executors.get(state.number) is state and state.kept(key):
+            self._report(RunKept(state.number, key))
+
+    def watched(self) -> list[tuple[TaskKey, int, int]]:
+        """Running tasks with a memory request: key, process id, bytes."""
+        return [entry for state in self._executors.values() if (entry := state.watched()) is not None]
 
     async def close(self) -> None:
         """Kill all executors and wait until they are gone, a few seconds at most."""
         for state in list(self._executors.values()):
             self._end(state)
+        for state in list(self._ending.values()):
+            self._end_grace(state)
         if not self._ending:
             return
         self._all_ended = asyncio.Event()
@@ -204,15 +246,16 @@ class ExecutorPool:
 
     def _registered(self, state: _Executor, payload: bytes) -> None:
         registration = read_registration(payload)
-        if registration.protocol != PYTHON_PROTOCOL or registration.type != state.type:
-            raise FrameError(
-                f"it registered with protocol {registration.protocol!r} and type {registration.type!r}, "
-                f"expected were protocol {PYTHON_PROTOCOL!r} and type {state.type!r}"
-            )
+        check_registration(registration, state.type)
+        if registration.executor_id != state.number:
+            log.warning("Executor %d registered with the id %.100r", state.number, registration.executor_id)
         if state.timer is not None:
             state.timer.cancel()
             state.timer = None
-        state.codec = PythonCodec(self._store, self._input_missing)
+        if registration.protocol == PYTHON_PROTOCOL:
+            state.codec = PythonCodec(self._store, self._input_missing)
+        else:
+            state.codec = ForeignCodec(registration.encoding, self._store, self._input_missing)
         self._send(state, state.codec.welcome(state.values, INLINE_LIMIT))
         self._report(ExecutorReady(state.number))
 
@@ -253,7 +296,7 @@ class ExecutorPool:
         if not self._read(state) and state.connection is not None:
             # It closed the connection, so it is dying or useless; how it ended is told when it did.
             self._disconnect(state)
-            state.process.kill_group()
+            self._loop.call_later(_EXIT_DELAY, state.process.kill_group)
 
     def _read(self, state: _Executor) -> bool:
         """Read once; False at the end of the stream, or when the executor is given up."""
@@ -273,6 +316,8 @@ class ExecutorPool:
                 else:
                     results = state.codec.results(payload)
                     self._take(state, results.rows, results.cached)
+                    if state.codec.one_at_a_time:
+                        self._call_next(state)
         except FrameError as error:
             self._malformed(state, str(error))
             return False
@@ -282,7 +327,7 @@ class ExecutorPool:
         if state.codec is None:
             self._lose(state, None, f"Registration of the executor refused: {defect}")
             return
-        running = self._running(state) or (state.due[0].key if state.due else None)
+        running = state.running() or (state.due[0].key if state.due else None)
         self._lose(state, running, f"Malformed message from the executor: {defect}")
 
     def _take(self, state: _Executor, rows: list[list[Any]], cached: list[ObjectKey]) -> None:
@@ -319,55 +364,21 @@ class ExecutorPool:
         _, _, start, duration, info, outputs = row
         if len(outputs) != len(run.outputs):
             raise FrameError(f"{len(outputs)} outputs of task {run.key[1]}, which has {len(run.outputs)}")
-        session = run.key[0]
-        store = self._store
-        taken: list[tuple[int, bytes | None, bytes | None]] = []
         try:
-            for (value, object_info, size), number in zip(outputs, run.outputs, strict=True):
-                if type(value) is bytes:
-                    store.put((session, number), value)
-                    taken.append((size, object_info, value))
-                else:
-                    self._store_other(state, run, value, (session, number))
-                    stored = store.get((session, number))
-                    taken.append((size, object_info, stored if isinstance(stored, bytes) else None))
+            taken = take_outputs(self._store, run, outputs, state.directories)
         except StoreError as error:
-            store.delete([(session, number) for number in run.outputs])
-            failure = Failure("task", str(error), session=session, task=run.key[1], attempts=run.key[2])
+            failure = Failure("task", str(error), session=run.key[0], task=run.key[1], attempts=run.key[2])
             return RunFailed(run.key, failure, start, duration)
         return RunResult(run.key, start, duration, info, taken)
 
-    def _store_other(self, state: _Executor, run: Run, value: Any, target: ObjectKey) -> None:
-        if isinstance(value, int):
-            source = (run.key[0], value)
-            if all(item.object != source for item in run.inputs):
-                raise FrameError(f"a result equal to object {value}, which is no input of task {run.key[1]}")
-            self._store.share(source, target)
-        elif isinstance(value, str):
-            self._store.put_file(target, self._checked_path(state, value))
-        else:
-            raise FrameError(f"a value of type {type(value).__name__!r}")
-
-    @staticmethod
-    def _checked_path(state: _Executor, path: str) -> str:
-        parent = os.path.realpath(os.path.dirname(path))
-        for allowed in (str(state.process.directory), state.values):
-            if allowed is not None:
-                base = os.path.realpath(allowed)
-                if parent == base or parent.startswith(base + os.sep):
-                    return path
-        raise FrameError(f"the path {path!r} is outside of the executor's directories")
-
     # --- the end --------------------------------------------------------------------------------
-
-    def _running(self, state: _Executor) -> TaskKey | None:
-        """The run which the executor began and did not report."""
-        index = state.process.progress() - state.reported - 1
-        return state.due[index].key if 0 <= index < len(state.due) else None
 
     def _process_ended(self, state: _Executor) -> None:
         """The process is dead: take what it still said, then tell."""
         self._loop.remove_reader(state.process.pidfd)
+        if state.group_end is not None:
+            state.group_end.leader_ended()
+            return
         if state.process.pid not in self._ending:
             while state.connection is not None and self._has_more(state):
                 if not self._read(state):
@@ -387,7 +398,7 @@ class ExecutorPool:
             return False
 
     def _tell_crash(self, state: _Executor, status: str) -> None:
-        running = self._running(state)
+        running = state.running()
         if state.codec is None:
             text = f"Executor unexpectedly terminated with {status}\n{state.process.log_tails(START_TAIL)}"
         else:
@@ -404,6 +415,34 @@ class ExecutorPool:
 
     def _end(self, state: _Executor) -> None:
         """Kill it; the rest happens when it has ended."""
+        self._take_out(state)
+        self._disconnect(state)
+        state.process.kill_group()
+
+    def _end_with_grace(self, state: _Executor, grace: float) -> None:
+        """Nothing is heard of it any more. It stays connected, as it ends at once when it is not."""
+        self._take_out(state)
+        if state.connection is not None:
+            self._loop.remove_reader(state.connection)
+            self._loop.remove_writer(state.connection)
+        state.process.forbid(1)
+        state.stop_is_told = True
+        state.group_end = GroupEnd(self._loop, state.process.pid, grace, partial(self._ended_with_grace, state))
+
+    def _ended_with_grace(self, state: _Executor) -> None:
+        self._disconnect(state)
+        state.process.reap()
+        self._clean(state)
+        if state.stop_is_told:
+            self._report(ExecutorStopped(state.number))
+
+    @staticmethod
+    def _end_grace(state: _Executor) -> None:
+        if state.group_end is not None:
+            state.stop_is_told = False
+            state.group_end.kill()
+
+    def _take_out(self, state: _Executor) -> None:
         self._executors.pop(state.number, None)
         self._ending[state.process.pid] = state
         if state.timer is not None:
@@ -411,8 +450,6 @@ class ExecutorPool:
             state.timer = None
         if state.process.listener.fileno() >= 0:
             self._loop.remove_reader(state.process.listener)
-        self._disconnect(state)
-        state.process.kill_group()
 
     def _disconnect(self, state: _Executor) -> None:
         connection, state.connection = state.connection, None

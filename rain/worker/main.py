@@ -29,6 +29,7 @@ from rain.worker.config import read_executor_commands
 from rain.worker.core.core import WorkerCore
 from rain.worker.detect import offered_resources
 from rain.worker.executors import ExecutorPool
+from rain.worker.monitor import MemoryMonitor
 from rain.worker.options import WorkerOptions
 from rain.worker.shell import Parts, WorkerShell
 from rain.worker.store import Store
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rain.worker")
 
-DATA = "data"
-SUBDIRECTORIES = (DATA, "tmp", "executors/work")
+DATA, SANDBOXES = "data", "tmp"
+SUBDIRECTORIES = (DATA, SANDBOXES, "executors/work")
 """Folders of the work directory."""
 
 EXIT_OK, EXIT_ERROR, EXIT_SERVER_LOST = 0, 1, 3
@@ -53,7 +54,7 @@ CONNECT_TIMEOUT = 10.0
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _CLOSE_TIMEOUT = 5.0
-_BUILTIN_THREADS = 2
+_BUILTIN_THREADS = 4
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -181,7 +182,15 @@ class Worker:
         self._shell = WorkerShell(core, loop=loop, clock=clock, supervisor=self)
         report = self._shell.report
         self._threads = ThreadPoolExecutor(_BUILTIN_THREADS, "rain-builtin")
-        self._builtins = Builtins(loop=loop, store=store, report=report, wall_clock=clock, threads=self._threads)
+        self._builtins = Builtins(
+            loop=loop,
+            store=store,
+            report=report,
+            wall_clock=clock,
+            sandboxes=setup.workdir / SANDBOXES,
+            threads=self._threads,
+            guard=setup.guard,
+        )
         self._transfers = Transfers(loop=loop, store=store, secret=options.secret, report=report)
         self._executors = ExecutorPool(
             loop=loop,
@@ -192,6 +201,9 @@ class Worker:
             register_timeout=options.executor_timeout,
             guard=setup.guard,
             commands=setup.commands,
+        )
+        self._monitor = MemoryMonitor(
+            loop=loop, sources=(self._executors.watched, self._builtins.watched), report=report
         )
         self._store = store
         self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins))
@@ -220,19 +232,20 @@ class Worker:
     async def close(self) -> bool:
         """Stop everything; False if that took too long."""
         self._shell.close()
-        self._builtins.close()
+        self._monitor.close()
         self._transfers.close()
         if self._data_server is not None:
             self._data_server.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._channel is not None:
             self._channel.close()
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._executors.close()
+                await asyncio.gather(self._builtins.close(), self._executors.close())
         except TimeoutError:
-            log.error("Executors could not be stopped within %g s", _CLOSE_TIMEOUT)
+            log.error("Executors and programs could not be stopped within %g s", _CLOSE_TIMEOUT)
             return False
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
         return True
 
     # --- told by the shell ----------------------------------------------------------------------

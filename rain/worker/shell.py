@@ -17,6 +17,7 @@ from rain.worker.core.actions import (
     DropCached,
     Exit,
     FetchObject,
+    ForbidRun,
     KillExecutor,
     RunBuiltin,
     StartExecutor,
@@ -28,6 +29,7 @@ from rain.worker.core.actions import (
 from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
     ObjectArrived,
     ObjectUnreachable,
     RunsEnded,
@@ -55,6 +57,7 @@ SILENCE_LIMIT = 15.0
 TICK_INTERVAL = 0.5
 """Seconds between ticks of the core."""
 
+_SHORTEST_DELAY = 0.001
 _SILENT_TICKS = round(SILENCE_LIMIT / TICK_INTERVAL)
 _REMEMBERED_BATCHES = 8
 _EVENTS_IN_STORY = 20
@@ -65,6 +68,9 @@ class Core(Protocol):
 
     def handle(self, events: list[WorkerEvent], now: float) -> Sequence[WorkerAction]:
         """Take events, return what to do."""
+
+    def next_deadline(self) -> float | None:
+        """When a Tick is needed, unix seconds; None if the usual ones will do."""
 
 
 class ChannelLike(Protocol):
@@ -99,8 +105,11 @@ class ExecutorsLike(Protocol):
     def drop_cached(self, executor: int, objects: list[ObjectKey]) -> None:
         """Let it forget objects."""
 
-    def kill(self, executor: int) -> None:
-        """Kill its process group."""
+    def kill(self, executor: int, grace: float) -> None:
+        """End its process group; with a grace above 0 ExecutorStopped follows."""
+
+    def forbid(self, executor: int, key: TaskKey) -> None:
+        """It shall not begin this run; RunKept follows if it had not."""
 
     def end_session(self, session: int) -> None:
         """Let all forget what they know of a session."""
@@ -122,8 +131,8 @@ class BuiltinsLike(Protocol):
     def run(self, run: Run) -> None:
         """Start one."""
 
-    def stop(self, key: TaskKey) -> None:
-        """Stop it."""
+    def stop(self, key: TaskKey, grace: float) -> None:
+        """Stop it; with a grace above 0 BuiltinStopped follows."""
 
 
 class Supervisor(Protocol):
@@ -175,6 +184,8 @@ class WorkerShell:
         self._ended = False
         self._lost_reason: str | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._deadline: float | None = None  # of the core, in unix seconds
+        self._deadline_timer: asyncio.TimerHandle | None = None
         self._silent_ticks = 0
         self._live: dict[int, deque[list[Run]]] = {}  # executors the core counts on, and their last batches
         self._builtin_runs: dict[TaskKey, Run] = {}
@@ -188,6 +199,7 @@ class WorkerShell:
             TellServer: self._tell_server,
             StartExecutor: self._start_executor,
             KillExecutor: self._kill_executor,
+            ForbidRun: lambda action: parts.executors.forbid(action.executor, action.key),
             CallExecutor: self._call_executor,
             DropCached: lambda action: parts.executors.drop_cached(action.executor, action.objects),
             RunBuiltin: self._run_builtin,
@@ -274,6 +286,7 @@ class WorkerShell:
         except Exception:
             self._crash("The worker failed to end sessions", events)
             return
+        self._plan_deadline()
         if self._lost_reason is not None:
             reason, self._lost_reason = self._lost_reason, None
             self._supervisor.server_lost(reason)
@@ -345,9 +358,11 @@ class WorkerShell:
 
     def _kill_executor(self, action: KillExecutor) -> None:
         number = action.executor
-        self._parts.executors.kill(number)
+        self._parts.executors.kill(number, action.grace)
         batches = self._live.pop(number, ())
-        late = self._drop(lambda event: getattr(event, "executor", 0) == number)
+        late = self._drop(
+            lambda event: getattr(event, "executor", 0) == number and not isinstance(event, ExecutorStopped)
+        )
         keys = {result.key for event in late if isinstance(event, RunsEnded) for result in event.results}
         if keys:
             self._delete_outputs(run for runs in batches for run in runs if run.key in keys)
@@ -357,7 +372,7 @@ class WorkerShell:
         self._parts.builtins.run(action.run)
 
     def _stop_builtin(self, action: StopBuiltin) -> None:
-        self._parts.builtins.stop(action.key)
+        self._parts.builtins.stop(action.key, action.grace)
         run = self._builtin_runs.pop(action.key, None)
         late = self._drop(
             lambda event: isinstance(event, RunsEnded) and not event.executor and event.results[0].key == action.key
@@ -410,6 +425,26 @@ class WorkerShell:
         for timer in self._timers:
             timer.cancel()
         self._timers = []
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline = self._deadline_timer = None
+
+    def _plan_deadline(self) -> None:
+        """Wake the core when its next deadline is reached."""
+        deadline = self._core.next_deadline()
+        if deadline == self._deadline:
+            return
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._deadline_timer = None
+        self._deadline = deadline
+        if deadline is not None:
+            delay = max(deadline - self._clock(), _SHORTEST_DELAY)
+            self._deadline_timer = self._loop.call_later(delay, self._deadline_reached)
+
+    def _deadline_reached(self) -> None:
+        self._deadline = self._deadline_timer = None
+        self.report(Tick())
 
     def _tick(self) -> None:
         # Counted in ticks: after a pause of this process the server gets time to be heard before it counts as lost.

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rain.common import fs
+from rain.common.errors import RainException
 from rain.net.dataclient import DataClient, DataUnavailable
-from rain.protocol.data import NOT_HERE, OK, UNREADABLE
+from rain.protocol.data import NOT_HERE, OK, TAR, UNREADABLE
 from rain.worker.core.events import ObjectArrived, ObjectUnreachable, StoreFailed
-from rain.worker.store import INLINE_LIMIT, StoreError
+from rain.worker.store import INLINE_LIMIT, Staged, StoreError
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,17 +35,11 @@ PAUSES = (0.05, 0.3)
 OWN_CONNECTION = 16 << 20
 """Values of at least this size (bytes) get a connection of their own, which a stop cuts."""
 
+TAR_SECONDS = 10.0
+"""How long a directory stays packed after the last read of it."""
+
 _SLOW = 1.0
 _AVOID = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    """What a transfer brought: a small value, or a file of the store."""
-
-    size: int
-    value: bytes | None
-    path: str | None
 
 
 class _NoRoom(Exception):
@@ -116,7 +111,7 @@ class Transfers:
     # --- in a thread ----------------------------------------------------------------------------
 
     def _run(self, transfer: _Transfer) -> None:
-        end: WorkerEvent | _Arrived | None
+        end: WorkerEvent | Staged | None
         try:
             end = self._try_holders(transfer)
         except _NoRoom as error:
@@ -128,7 +123,7 @@ class Transfers:
         except RuntimeError:  # the loop is closed
             self._abandon(end)
 
-    def _try_holders(self, transfer: _Transfer) -> WorkerEvent | _Arrived | None:
+    def _try_holders(self, transfer: _Transfer) -> WorkerEvent | Staged | None:
         action = transfer.action
         holders = list(action.holders)
         reasons: dict[str, str] = {}
@@ -148,7 +143,7 @@ class Transfers:
                 break
         return ObjectUnreachable(action.object, action.holders, "; ".join(reasons.values()) or "nobody has it")
 
-    def _fetch_from(self, holder: str, transfer: _Transfer) -> _Arrived:
+    def _fetch_from(self, holder: str, transfer: _Transfer) -> Staged:
         start = time.monotonic()
         if self._avoided.get(holder, 0.0) > start:
             raise DataUnavailable(f"{holder} did not answer a moment ago", holder, "connection")
@@ -167,7 +162,7 @@ class Transfers:
                 transfer.own_client = None
                 client.close()
 
-    def _receive(self, client: DataClient, holder: str, transfer: _Transfer) -> _Arrived:
+    def _receive(self, client: DataClient, holder: str, transfer: _Transfer) -> Staged:
         session, number = transfer.action.object
         target = _Target(self._store, transfer, holder)
         try:
@@ -177,26 +172,23 @@ class Transfers:
             raise
         return target.take(size)
 
-    def _abandon(self, end: WorkerEvent | _Arrived | None) -> None:
-        if isinstance(end, _Arrived) and end.path is not None:
-            self._store.discard_file(end.path)
+    def _abandon(self, end: WorkerEvent | Staged | None) -> None:
+        if isinstance(end, Staged):
+            self._store.discard_staged(end)
 
     # --- in the loop ----------------------------------------------------------------------------
 
-    def _ended(self, transfer: _Transfer, end: WorkerEvent | _Arrived | None) -> None:
+    def _ended(self, transfer: _Transfer, end: WorkerEvent | Staged | None) -> None:
         key = transfer.action.object
         if end is None or self._transfers.get(key) is not transfer:
             self._abandon(end)
             return
         del self._transfers[key]
-        if not isinstance(end, _Arrived):
+        if not isinstance(end, Staged):
             self._report(end)
             return
         try:
-            if end.path is not None:
-                self._store.put_file(key, end.path)
-            else:
-                self._store.put(key, end.value or b"")
+            self._store.put_staged(key, end)
         except StoreError as error:
             self._report(StoreFailed(key, str(error)))
             return
@@ -237,12 +229,38 @@ class _Target:
             raise _NoRoom(StoreError.of_os("cannot map a value", error, path=str(self._path), size=size)) from error
         return self._mapping
 
-    def take(self, size: int) -> _Arrived:
-        """The complete value."""
+    def take(self, size: int) -> Staged:
+        """The complete value; a large directory is unpacked.
+
+        Raises:
+            DataUnavailable: it is not the directory it should be.
+            _NoRoom: there is no room for its files.
+        """
+        directory = self._transfer.action.directory
         if self._mapping is None:
-            return _Arrived(size, bytes(self._small), None)
+            data = bytes(self._small)
+            return Staged(self._files_size(data) if directory else size, data=data, directory=directory)
         self._mapping.close()
-        return _Arrived(size, None, self._path)
+        if directory:
+            return self._unpacked()
+        return Staged(size, path=self._path)
+
+    def _files_size(self, packed: bytes) -> int:
+        try:
+            return fs.packed_size(packed)
+        except RainException as error:
+            raise DataUnavailable(str(error), self._holder, "unreadable") from error
+
+    def _unpacked(self) -> Staged:
+        assert self._path is not None
+        try:
+            return self._store.stage_tar(self._path)
+        except StoreError as error:
+            if error.errno is not None:
+                raise _NoRoom(error) from error
+            raise DataUnavailable(str(error), self._holder, "unreadable") from error
+        finally:
+            self.discard()
 
     def discard(self) -> None:
         """Remove what has been written."""
@@ -263,13 +281,29 @@ class StoreSource:
         self._store = store
         self._loop = loop
         self._report = report
+        self._tars: dict[ObjectKey, asyncio.TimerHandle] = {}
+
+    def _keep_tar(self, key: ObjectKey) -> None:
+        """Somebody reads a tree: its tar is kept for a while."""
+        timer = self._tars.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        self._tars[key] = self._loop.call_later(TAR_SECONDS, self._drop_tar, key)
+
+    def _drop_tar(self, key: ObjectKey) -> None:
+        del self._tars[key]
+        self._loop.run_in_executor(None, self._store.drop_tar, key)
 
     def read(self, session: int, object_id: int, offset: int, length: int) -> Piece:
         """A piece of a value; called from threads."""
         key = (session, object_id)
         try:
-            size = self._store.size(key)
-            return OK, 0, size, self._store.read(key, offset, length or max(size - offset, 0))
+            if self._store.is_tree(key):
+                self._loop.call_soon_threadsafe(self._keep_tar, key)
+                size, flags = self._store.read_size(key), TAR
+            else:
+                size, flags = self._store.size(key), 0
+            return OK, flags, size, self._store.read(key, offset, length or max(size - offset, 0))
         except KeyError:
             return NOT_HERE, 0, 0, b""
         except StoreError as error:

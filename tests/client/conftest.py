@@ -18,10 +18,13 @@ from rain.net.secret import Secret
 from rain.protocol.messages import (
     WAIT_SOME,
     Accepted,
+    Cancel,
+    Cancelled,
     CloseSession,
     FetchObjects,
     GetInfos,
     GetServerInfo,
+    GetStates,
     Heartbeat,
     Infos,
     Message,
@@ -30,6 +33,7 @@ from rain.protocol.messages import (
     Refused,
     ServerInfo,
     SessionCreated,
+    States,
     SubmitChunk,
     SubmitCommit,
     UnkeepObjects,
@@ -49,6 +53,7 @@ class ScriptedServer:
         values: by object id; constants are added when submitted.
         infos: packed info by id.
         finished: what a WAIT_SOME finds finished; None = all asked for.
+        ended: what a Cancel finds terminal.
     """
 
     def __init__(self) -> None:
@@ -59,6 +64,7 @@ class ScriptedServer:
         self.infos: dict[int, bytes] = {}
         self.states: dict[int, int] = {}
         self.finished: set[int] | None = None
+        self.ended: set[int] = set()
         self.info: dict = {"workers": [], "server": {"version": "0"}}
         self._sessions = 0
 
@@ -100,6 +106,10 @@ class ScriptedServer:
             case GetInfos():
                 states = bytes(self.states.get(n, 1) for n in message.ids)
                 return [Infos(message.seq, states, [self.infos.get(n) for n in message.ids])]
+            case GetStates():
+                return [States(message.seq, bytes(self.states.get(n, 1) for n in message.ids or sorted(self.states)))]
+            case Cancel():
+                return [Cancelled(message.seq, array("I", [n for n in message.ids if n not in self.ended]))]
             case GetServerInfo():
                 return [ServerInfo(message.seq, self.info)]
         return []

@@ -146,7 +146,7 @@ def test_no_id_is_consumed_by_the_last_call(graph, row):
     things = graph._things
     assert [thing.id.id for thing in things] == list(range(10, 10 + len(things)))
     assert all(isinstance(thing, (Task, DataObject)) for thing in things)
-    assert blob("x").id.id == 10 + len(things) - 1
+    assert blob("x").id.id == 10 + len(things)
 
 
 def test_slow_pickling(graph, monkeypatch):

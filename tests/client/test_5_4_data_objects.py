@@ -7,10 +7,12 @@ import pickle
 import cloudpickle
 import pytest
 
-from rain.client import DataObject, Output, OutputDir, RainException, Task, blob, data, pickled
+from rain.client import DataObject, Output, OutputDir, RainException, Task, blob, data, directory, pickled
 from rain.client.data import to_data, to_dataobj
-from rain.common import DataType
+from rain.client.submit import SubmitPacker
+from rain.common import DataInstance, DataType
 from rain.common.ids import ID
+from rain.common.packing import unpack
 
 
 def test_data_object(graph):
@@ -119,3 +121,58 @@ def test_attributes(graph):
     assert made.spec.user == {"_testing": {"workers": ["a"]}, "mine": {"deep": [False]}}
     assert made.attributes["spec"] == {"content_type": "text", "label": "const", "data_type": "blob"}
     assert "info" not in made.attributes
+
+
+def test_directory(graph, tmp_path):
+    (tmp_path / "sub" / "empty").mkdir(parents=True)
+    (tmp_path / "sub" / "f").write_text("text")
+    for path in (tmp_path, str(tmp_path)):
+        made = directory(path)
+        assert (made.label, made.content_type, made.is_directory(), made.spec.data_type) == (
+            "const_dir",
+            None,
+            True,
+            DataType.DIRECTORY,
+        )
+        assert made.data == directory(tmp_path, "other").data
+        DataInstance(DataType.DIRECTORY, data=made.data).write(tmp_path.with_name(f"copy-{made.id.id}"))
+    copy = tmp_path.with_name("copy-10")
+    assert (copy / "sub" / "f").read_text() == "text"
+    assert (copy / "sub" / "empty").is_dir()
+    assert directory(label="x").label == "x"
+    assert repr(directory(label="x")).endswith(" [D]>")
+
+
+def test_empty_directory(graph, tmp_path):
+    instance = DataInstance(DataType.DIRECTORY, data=directory().data)
+    assert instance.size == 0
+    instance.write(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_directory_that_cannot_be_packed(graph, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(RainException, match="cannot be packed") as caught:
+            directory(path)
+        assert isinstance(caught.value.__cause__, OSError)
+    assert not graph._things
+
+
+def test_directory_in_a_submit(graph):
+    made = directory()
+    (chunk,) = SubmitPacker(graph, {}).messages(graph._things)
+    assert unpack(chunk.object_specs[0]) == {"label": "const_dir", "data_type": "dir"}
+    assert chunk.values == [made.data]
+
+
+def test_placement_aid_in_both_spellings(graph):
+    wish = {"workers": ["127.0.0.1:5000"], "size": 7}
+    first, second = blob("a"), blob("b")
+    first.attributes["__test"] = wish
+    second.spec.user["_testing"] = {"governors": ["127.0.0.1:5000"], "size": 7}
+    assert first.spec.user == {"_testing": wish}
+    assert first.attributes["__test"] == wish
+    assert second.attributes["__test"]["size"] == 7
+    (chunk,) = SubmitPacker(graph, {}).messages(graph._things)
+    assert [unpack(spec)["user"]["_testing"]["size"] for spec in chunk.object_specs] == [7, 7]

@@ -114,12 +114,11 @@ def test_options(graph):
         retries=2,
         timeout="2 min",
         priority=-3,
-        cache="key",
         env={"A": "b", "C": None},
     )
     spec = task.spec
-    assert spec.resources == {"gpus": 1, "memory": "2 GiB", "licence": 1, "cpus": 1}
-    assert (spec.retries, spec.timeout, spec.priority, spec.cache) == (2, 120.0, -3, "key")
+    assert spec.resources == {"gpus": 1, "memory": 2 << 30, "licence": 1, "cpus": 1}
+    assert (spec.retries, spec.timeout, spec.priority, spec.cache) == (2, 120.0, -3, None)
     assert spec.env == {"A": "b", "C": None}
     assert Task("a/b", cpus=None).spec.resources == {}
     assert Task("a/b", resources={"cpus": 2}).spec.resources == {"cpus": 2}

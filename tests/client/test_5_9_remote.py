@@ -6,7 +6,19 @@ import threading
 import msgpack
 import pytest
 
-from rain.client import Input, Output, OutputDir, RainException, Remote, Task, blob, pickled, remote
+from rain.client import (
+    Input,
+    InputDir,
+    Output,
+    OutputDir,
+    RainException,
+    Remote,
+    Task,
+    blob,
+    directory,
+    pickled,
+    remote,
+)
 from rain.client.pycode import MAX_PICKLE
 from rain.common import LabeledList
 from rain.common.packing import unpack_args
@@ -248,7 +260,7 @@ def test_outputs_at_call_time(graph):
     assert one(output="x").output.label == "x"
     assert one(output=Output(encode="pickle")).output.content_type == "pickle"
     assert one().output.label == "out0"
-    with pytest.raises(RainException, match="3 outputs given, the function has 2"):
+    with pytest.raises(RainException, match="3 outputs given, 2 are declared"):
         f(outputs=[None, None, None])
     with pytest.raises(KeyError, match="Duplicate"):
         f(outputs=["b", None])
@@ -307,3 +319,41 @@ def test_arguments_are_packed_as_the_contract_says(graph):
     assert args[0] == 1
     assert (args[1].code, pickle.loads(args[1].data)) == (1, (2,))
     assert kwargs == {}
+
+
+def test_kinds_of_declared_inputs(graph):
+    def f(ctx, a: InputDir, b: Input, c):
+        pass
+
+    made = Remote(f, inputs={})
+    x, d = blob("x"), directory()
+    before = len(graph._things)
+    for arguments in ((x, x, x), (d, d, x), ([d, x], x, x), (d, {"k": d}, x)):
+        with pytest.raises(TypeError, match="needs a"):
+            made(*arguments)
+    assert len(graph._things) == before
+    task = made([d, 1], x, d)
+    assert task.inputs.labels == [None, "a{0}", "b{0}", "c{0}"]
+    assert len(made(d, x, x).inputs) == 4
+
+
+def test_outputs_as_labelled_list(graph):
+    outputs = LabeledList(pairs=[("a", Output(content_type="json")), (None, OutputDir()), ("c", "given")])
+    for f in (Remote(lambda ctx: None, outputs=outputs),):
+        task = f()
+        assert task.outputs.labels == ["a", "out1", "given"]
+        assert [output.is_directory() for output in task.outputs] == [False, True, False]
+    assert outputs[0].label is None
+
+    def annotated(ctx) -> LabeledList(pairs=[("x", Output()), ("y", OutputDir())]):
+        pass
+
+    assert Remote(annotated)().outputs.labels == ["x", "y"]
+
+
+def test_directory_outputs_of_a_call(graph):
+    f = Remote(lambda ctx: None, outputs=[OutputDir("d"), "b"])
+    task = f(outputs=["renamed", None])
+    assert (task.outputs.labels, task.outputs[0].is_directory()) == (["renamed", "b"], True)
+    with pytest.raises(TypeError, match="blob and directory"):
+        f(outputs=[Output("x"), None])

@@ -79,7 +79,6 @@ def test_labels_and_options_in_the_template(graph):
         retries=1,
         timeout=2,
         priority=3,
-        cache=True,
         env={"A": None},
     )
     (chunk,) = messages(graph)
@@ -92,7 +91,6 @@ def test_labels_and_options_in_the_template(graph):
         "retries": 1,
         "timeout": 2.0,
         "priority": 3,
-        "cache": True,
         "env": {"A": None},
         "resources": {"cpus": 1},
     }

@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 
-from rain.client import RainConnectionError, blob, tasks
+from rain.client import RainConnectionError, blob, directory, tasks
 from rain.client.fetch import MAX_ROUNDS
 from rain.net.dataclient import DataUnavailable
 from rain.protocol.messages import FetchObjects, ObjectsFetched
@@ -89,3 +89,62 @@ def test_to_a_file(client, kept, tmp_path):
         kept.fetch(to=target)
     assert [path.name for path in tmp_path.iterdir()] == ["value"]
     assert target.read_bytes() == b"value"
+
+
+@pytest.fixture
+def kept_directory(session, kept, tmp_path):
+    """A submitted directory that is where `kept` is, and its tar."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "f").write_text("text")
+    task = tasks.make_directory([("f", blob("text"))])
+    task.keep_outputs()
+    value = directory(tree).data
+    session.submit()
+    return task.output, value
+
+
+def test_directory(client, kept_directory, tmp_path):
+    dataobj, value = kept_directory
+    client._data = Holders({"w1:1": value})
+    instance = dataobj.fetch()
+    assert instance.get_bytes() == value
+    instance.write(tmp_path / "new")
+    assert (tmp_path / "new" / "f").read_text() == "text"
+    with pytest.raises(FileExistsError):
+        instance.write(tmp_path / "new")
+
+
+def test_directory_to_a_path(client, kept_directory, tmp_path):
+    dataobj, value = kept_directory
+    client._data = Holders({"w2:1": value})
+    instance = dataobj.fetch(to=tmp_path / "a" / "new")
+    assert (tmp_path / "a" / "new" / "f").read_text() == "text"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    assert instance.get_bytes() == value
+    (tmp_path / "empty").mkdir()
+    dataobj.fetch(to=tmp_path / "empty")
+    assert (tmp_path / "empty" / "f").read_text() == "text"
+
+
+def test_directory_to_a_path_that_is_taken(client, kept_directory, server, tmp_path):
+    dataobj, value = kept_directory
+    client._data = Holders({"w1:1": value})
+    (tmp_path / "file").touch()
+    for taken in ("tree", "file"):
+        with pytest.raises(FileExistsError):
+            dataobj.fetch(to=tmp_path / taken)
+    assert client._data.asked == []
+    assert not server.all(FetchObjects)
+
+
+def test_sizes_of_constant_directories(client, session, server, tmp_path):
+    (tmp_path / "f").write_text("text")
+    made = directory(tmp_path)
+    made.keep()
+    session.submit()
+    assert made.fetch().size == 4
+    assert made.size == 4
+    server.infos[made.id.id] = b"\x81\xa4size\xcd\x28\x00"
+    made.update()
+    assert made.size == 4

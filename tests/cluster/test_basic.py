@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 
@@ -195,6 +196,17 @@ def test_fetch_streams_to_a_file(client: Client, tmp_path: object) -> None:
     with open(target, "rb") as file:
         assert file.read() == bytes([3]) * (5 * MB)
     assert instance.size == 5 * MB
+
+
+async def test_inside_a_running_loop(cluster: LocalCluster) -> None:
+    """A notebook runs cells inside an asyncio loop: the synchronous client works there and leaves the loop alone."""
+    beats = asyncio.create_task(asyncio.sleep(0.01))
+    with cluster.client() as client, client.new_session():
+        task = f.add(20, 22)
+        task.output.keep()
+        task.session.submit()
+        assert task.output.fetch().get_bytes() == b"42"
+    await beats
 
 
 def test_hundred_thousand_tasks_in_one_submit(client: Client) -> None:

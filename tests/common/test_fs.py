@@ -136,3 +136,58 @@ def test_read_only_trees_can_be_removed(tree):
 
 def test_tree_size(tree):
     assert fs.tree_size(tree) == 7
+
+
+def tar_of(*members):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, link in members:
+            entry = tarfile.TarInfo(name)
+            if link is None:
+                entry.type = tarfile.DIRTYPE
+            else:
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+            archive.addfile(entry)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("a", "."), ("a/b", "sub")],  # behind a link
+        [("d", None), ("x", "."), ("y", "x/..")],  # a chain that leads to the parent
+        [("d/e/f", None), ("d/e/l", "../.."), ("m", "d/e/l/../x")],
+    ],
+)
+def test_chains_of_links_do_not_lead_outside(tmp_path, members):
+    target = tmp_path / "target"
+    with pytest.raises(RainException, match=r"symlink|outside"):
+        fs.unpack_directory(tar_of(*members), target)
+    assert not any(path.is_symlink() for path in target.rglob("*"))
+
+
+def test_settled_trees(tree, tmp_path):
+    (tree / "dangling").symlink_to("nothing")
+    packed = fs.pack_directory(tree)
+    summary = fs.settle_tree(tree)
+    assert summary.size == len(b"alpha" + b"#!" + b"out")
+    assert 0 < summary.packed <= len(packed) + 10240
+    assert fs.pack_directory(tree) == packed
+    assert content(tree) == EXPECTED
+    assert stat.S_IMODE((tree / "sub" / "run").stat().st_mode) == 0o500
+    assert fs.settle_tree(tree) == summary
+    fs.remove_tree(tree)
+
+
+@pytest.mark.parametrize("what", ["pipe", "loop"])
+def test_what_cannot_be_settled(tmp_path, what):
+    root = tmp_path / "tree"
+    (root / "sub").mkdir(parents=True)
+    if what == "pipe":
+        os.mkfifo(root / "sub" / "pipe")
+    else:
+        (root / "sub" / "up").symlink_to(tmp_path)
+    with pytest.raises(RainException, match="cannot be part of a data object"):
+        fs.settle_tree(root)
+    with pytest.raises(RainException, match="cannot be part of a data object"):
+        fs.pack_directory(root)

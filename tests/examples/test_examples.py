@@ -28,7 +28,7 @@ def marked_processes(mark: str) -> list[psutil.Process]:
     return found
 
 
-def run(script: str, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, code: int = 0, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run an example in an environment that names no server, and check that nothing of it is left."""
     mark = f"{os.getpid()}-{script}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAIN_")}
@@ -40,7 +40,7 @@ def run(script: str, *arguments: str, timeout: float = 60.0) -> subprocess.Compl
         timeout=timeout,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     left = marked_processes(mark)
     psutil.wait_procs(left, timeout=5)
     assert marked_processes(mark) == []

@@ -115,7 +115,7 @@ class Driver:
         return row
 
     def progress(self):
-        return struct.unpack("<Q", (self.root / "progress").read_bytes())[0]
+        return struct.unpack_from("<Q", (self.root / "progress").read_bytes())[0]
 
     def drop_function(self):
         self.send(["drop_cached", [[self.session, FUNCTION]]])

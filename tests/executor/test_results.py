@@ -233,14 +233,22 @@ class TestStaged:
         assert (tmp_path / "out" / "sub" / "f").read_bytes() == b"123"
         workspace.drop_staged()
 
-    def test_large_directories_are_files(self, encoder, context):
-        os.mkdir("tree")
-        with open("tree/f", "wb") as file:
+    def test_large_directories_are_trees(self, encoder, workspace, context):
+        os.makedirs("tree/sub")
+        with open("tree/sub/f", "wb") as file:
             file.write(b"1" * LIMIT)
-        ((path, _, size),) = encoder.returned(outputs({"data_type": "dir"}), context.stage_directory("tree"), [])
-        assert size == LIMIT
-        with open(path, "rb") as file:
-            assert fs.packed_size(file) == LIMIT
+        os.symlink("/nothing", "tree/dangling")
+        instance = context.stage_directory("tree")
+        plans = outputs({"data_type": "dir"}, {"data_type": "dir"})
+        (first, _, size), (second, _, second_size) = encoder.returned(plans, [instance, instance], [])
+        workspace.drop_staged()
+        assert (size, second_size) == (LIMIT, LIMIT)
+        assert first != second
+        for path in (first, second):
+            assert os.listdir(path) == ["sub"]
+            assert [os.stat(f"{path}/{name}").st_mode & 0o777 for name in ("sub", "sub/f")] == [0o500, 0o400]
+            assert os.path.getsize(f"{path}/sub/f") == LIMIT
+        assert os.listdir(workspace.stage) == []
 
     def test_what_cannot_be_staged(self, context):
         os.mkdir("tree")

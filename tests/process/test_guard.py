@@ -11,7 +11,7 @@ import pytest
 
 import rain
 from rain.process import Guard
-from rain.process.guard_main import read_orders, unescape
+from rain.process.guard_main import read_groups, read_orders, unescape
 
 ROOT = Path(rain.__file__).parents[1]
 TIMEOUT = 20.0
@@ -138,11 +138,20 @@ def test_a_guard_that_was_killed_does_not_disturb_its_owner():
     guard.close()
 
 
+def test_groups_are_told_by_a_table():
+    table = os.memfd_create("table")
+    os.ftruncate(table, 4 << 20)
+    for number in (2, (1 << 20) - 1, 1 << 20, (4 << 20) - 1):
+        os.pwrite(table, b"\1", number)
+    assert read_groups(table) == {2, (1 << 20) - 1, 1 << 20, (4 << 20) - 1}
+    os.close(table)
+
+
 def test_orders():
-    groups, paths = set(), {}
-    orders = [b"group 5\n", b"group 6\n", b"ungroup 5\n", b"path /a\\nb\\bc\n", b"path /x\n", b"unpath /x\n"]
-    assert not read_orders(orders, groups, paths)
-    assert (groups, list(paths)) == ({6}, ["/a\nb\\c"])
-    assert read_orders([b"done\n", b"group 7\n"], groups, paths)
-    assert groups == {6}
+    paths = {}
+    orders = [b"path /a\\nb\\bc\n", b"path /x\n", b"unpath /x\n"]
+    assert not read_orders(orders, paths)
+    assert list(paths) == ["/a\nb\\c"]
+    assert read_orders([b"done\n", b"path /late\n"], paths)
+    assert list(paths) == ["/a\nb\\c"]
     assert unescape(b"\\bn") == "\\n"

@@ -38,6 +38,9 @@ def test_commands_are_strings_or_lists(tmp_path: Path) -> None:
         ("[executors.a]\ncommand = [1]", "must be a string"),
         ('[executors.a]\ncommand = "\'"', "cannot be split"),
         ("[", "cannot read"),
+        ("[executors.'a/b']\ncommand = 'x'", "no task can have this type"),
+        ("[executors.buildin]\ncommand = 'x'", "no task can have this type"),
+        ("[executors.'']\ncommand = 'x'", "no task can have this type"),
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, text: str, expected: str) -> None:
@@ -48,3 +51,10 @@ def test_anything_else_is_refused(tmp_path: Path, text: str, expected: str) -> N
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"nowhere\.toml"):
         read_executor_commands(tmp_path / "nowhere.toml")
+
+
+def test_a_relative_program_counts_from_the_cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors run in directories of their own."""
+    monkeypatch.chdir(tmp_path)
+    assert read(tmp_path, "[executors.a]\ncommand = './run ./x'") == {"a": [f"{tmp_path}/run", "./x"]}
+    assert read(tmp_path, "[executors.a]\ncommand = 'run'") == {"a": ["run"]}

@@ -15,7 +15,16 @@ import pytest
 from rain.common.content_type import decode_value
 from rain.common.packing import pack_args, unpack
 from rain.worker.core.actions import Run, RunInput
-from rain.worker.core.events import ExecutorLost, ExecutorReady, RunFailed, RunResult, RunsEnded, StoreFailed
+from rain.worker.core.events import (
+    ExecutorLost,
+    ExecutorReady,
+    ExecutorStopped,
+    RunFailed,
+    RunKept,
+    RunResult,
+    RunsEnded,
+    StoreFailed,
+)
 from rain.worker.executors import ExecutorPool
 from rain.worker.store import Store
 
@@ -352,6 +361,123 @@ async def test_kill_is_silent_and_leaves_nothing(rig, tmp_path):
     assert rig.events == []
 
 
+def stubborn(path):
+    """Says when SIGTERM came, and goes on."""
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, lambda *_: open(path + ".term", "w").close())
+    open(path, "w").close()
+    time.sleep(100)
+
+
+async def test_grace_between_the_signals(rig, tmp_path):
+    await rig.ready()
+    rig.function(stubborn)
+    mark, second = tmp_path / "started", tmp_path / "second"
+    rig.call((str(mark),), (str(second),))
+    await until(mark.exists)
+    rig.pool.kill(1, 0.4)
+    await until((tmp_path / "started.term").exists)
+    assert rig.events == []
+    rig.pool.call(1, rig.runs([()]))
+    assert await rig.event(ExecutorStopped) == ExecutorStopped(1)
+    assert rig.work_directories == []
+    assert not second.exists()
+    rig.pool.kill(1, 0.4)
+    assert await rig.event(ExecutorStopped) == ExecutorStopped(1)
+
+
+async def test_a_run_that_ends_in_its_grace_is_the_last(rig, tmp_path):
+    await rig.ready()
+
+    def function(path):
+        import signal
+        import time
+
+        begun = []
+        signal.signal(signal.SIGTERM, lambda *_: begun.append(1))
+        open(path, "w").close()
+        while not begun:
+            time.sleep(0.01)
+
+    rig.function(function)
+    rig.call(*[(str(tmp_path / name),) for name in ("a", "b", "c")])
+    await until((tmp_path / "a").exists)
+    rig.pool.kill(1, 15.0)
+    assert await rig.event(ExecutorStopped) == ExecutorStopped(1)
+    assert not (tmp_path / "b").exists()
+
+
+async def test_grace_is_cut_short_by_a_kill(rig, tmp_path):
+    await rig.ready()
+    rig.function(stubborn)
+    rig.call((str(tmp_path / "started"),))
+    await until((tmp_path / "started").exists)
+    rig.pool.kill(1, 60.0)
+    rig.pool.kill(1)
+    await until(lambda: not rig.work_directories)
+    assert rig.events == []
+
+
+async def test_a_forbidden_run_does_not_begin(rig, tmp_path):
+    await rig.ready()
+    gate = tmp_path / "gate"
+
+    def function(path, gate):
+        import os
+        import time
+
+        open(path, "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.001)
+
+    rig.function(function)
+    runs = rig.call(*[(str(tmp_path / name), str(gate)) for name in ("a", "b", "c")])
+    await until((tmp_path / "a").exists)
+    rig.pool.forbid(1, runs[0].key)  # too late: nothing is said
+    rig.pool.forbid(1, (1, 99, 1))
+    rig.pool.forbid(1, runs[1].key)
+    assert await rig.event(RunKept) == RunKept(1, runs[1].key)
+    gate.touch()
+    assert [result.key for result in await rig.results(1)] == [runs[0].key]
+    lost = await rig.event(ExecutorLost)
+    assert (lost.executor, lost.running) == (1, None)
+    assert not (tmp_path / "b").exists()
+
+
+async def test_an_executor_goes_on_if_the_forbidden_run_has_begun(rig, tmp_path):
+    await rig.ready()
+    gate = tmp_path / "gate"
+
+    def function(path, gate):
+        import os
+        import time
+
+        open(path, "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.001)
+
+    rig.function(function)
+    runs = rig.call(*[(str(tmp_path / name), str(gate)) for name in ("a", "b")])
+    await until((tmp_path / "a").exists)
+    rig.pool.forbid(1, runs[0].key)
+    await asyncio.sleep(0.1)
+    gate.touch()
+    assert [result.key for result in await rig.results(2)] == [run.key for run in runs]
+
+
+async def test_what_runs_with_a_memory_request_is_watched(rig, tmp_path):
+    await rig.ready()
+    rig.function(stubborn)
+    data = {**PLAIN, "name": "large", "resources": {"memory": 1000}}
+    (run,) = rig.call((str(tmp_path / "started"),), data=data, template=3)
+    await until((tmp_path / "started").exists)
+    ((key, pid, allowed),) = rig.pool.watched()
+    assert (key, allowed) == (run.key, 1000)
+    assert pid in {child.pid for child in psutil.Process().children()}
+
+
 async def test_environment_and_files(rig, monkeypatch):
     monkeypatch.setenv("RAIN_TOKEN", "secret")
     monkeypatch.setenv("RAIN_TOKEN_FILE", "secret")
@@ -457,11 +583,12 @@ def register(protocol="rain-py-1", type="py"):
 @pytest.mark.parametrize(
     ("first", "expected"),
     [
-        ("register('msgpack-1')", "protocol 'msgpack-1' and type 'py', expected were protocol 'rain-py-1'"),
+        ("register('msgpack-7')", "protocol 'msgpack-7' and type 'py', expected were protocol 'msgpack-1' or 'rain-py-1'"),
+        ("register('cbor-1')", "by MessagePack with protocol 'cbor-1'"),
         ("register(type='other')", "type 'other'"),
-        ("raw(b'\\x82garbage')", "no MessagePack"),
+        ("raw(b'\\x82garbage')", "CBOR"),
         ("send(['hello', {}])", "not 'register'"),
-        ("raw(b'')", "no MessagePack"),
+        ("raw(b'')", "CBOR"),
         ("s.sendall(b'\\xff' * 8)", "exceeds the limit"),
     ],
 )

@@ -27,6 +27,7 @@ from rain.worker.core.actions import (
     DropCached,
     Exit,
     FetchObject,
+    ForbidRun,
     KillExecutor,
     Run,
     RunBuiltin,
@@ -40,6 +41,7 @@ from rain.worker.core.actions import (
 from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
     ObjectArrived,
     RunResult,
     RunsEnded,
@@ -64,12 +66,16 @@ class ScriptedCore:
         self.batches: list[list[WorkerEvent]] = []
         self.answers: dict[type, list[WorkerAction]] = {}
         self.error: Exception | None = None
+        self.deadline: float | None = None
 
     def handle(self, events: list[WorkerEvent], now: float) -> list[WorkerAction]:
         self.batches.append(events)
         if self.error is not None:
             raise self.error
         return [action for event in events for action in self.answers.pop(type(event), [])]
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
 
     @property
     def seen(self) -> list[WorkerEvent]:
@@ -183,11 +189,12 @@ def test_actions_are_performed_in_order(bench: Bench) -> None:
         CallExecutor(1, [run_of(20)]),
         DropCached(1, [(1, 9)]),
         RunBuiltin(run_of(21)),
-        StopBuiltin((1, 21, 0)),
+        StopBuiltin((1, 21, 0), 2.0),
         fetch,
         StopFetch((1, 11)),
         DeleteValues([(1, 8)]),
-        KillExecutor(1),
+        ForbidRun(1, (1, 20, 0)),
+        KillExecutor(1, 2.0),
         TellServer(MESSAGE),
     )
     assert bench.parts.calls == [
@@ -196,11 +203,12 @@ def test_actions_are_performed_in_order(bench: Bench) -> None:
         ("call", 1, [run_of(20)]),
         ("drop_cached", 1, [(1, 9)]),
         ("run", run_of(21)),
-        ("stop", (1, 21, 0)),
+        ("stop", (1, 21, 0), 2.0),
         ("fetch", fetch),
         ("stop", (1, 11)),
         ("delete", [(1, 8)]),
-        ("kill", 1),
+        ("forbid", 1, (1, 20, 0)),
+        ("kill", 1, 2.0),
     ]
     assert bench.channel.sent[-1] is MESSAGE
 
@@ -218,11 +226,35 @@ def test_late_reports_of_a_killed_executor_are_dropped_with_their_values(bench: 
     bench.parts.hooks["drop_cached"] = lambda: bench.shell.report(RunsEnded(1, [result_of(20), result_of(21)], []))
     seen = len(bench.core.seen)
     bench.obey(DropCached(1, []), KillExecutor(1))  # the report comes in the turn that kills
-    assert bench.parts.calls[-2:] == [("kill", 1), ("delete", [(1, 20), (1, 30), (1, 21)])]
+    assert bench.parts.calls[-2:] == [("kill", 1, 0.0), ("delete", [(1, 20), (1, 30), (1, 21)])]
     for late in (ExecutorReady(1), RunsEnded(1, [result_of(22)], []), ExecutorLost(1, None, Failure("task", "x"))):
         bench.shell.report(late)
     bench.run()
     assert bench.core.seen[seen:] == [ServerSaid(StopWorker())]
+
+
+def test_the_end_of_an_executor_that_ended_before_its_kill_is_heard(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(StartExecutor(1, "py", ()))
+    bench.parts.hooks["kill"] = lambda: bench.shell.report(ExecutorStopped(1))
+    bench.obey(KillExecutor(1, 2.0))
+    assert bench.core.seen[-1] == ExecutorStopped(1)
+
+
+def test_the_core_is_woken_at_its_deadline(bench: Bench) -> None:
+    bench.attach()
+    bench.core.deadline = bench.loop.time() + 0.2
+    bench.obey()
+    bench.core.deadline = bench.loop.time() + 0.1
+    bench.obey()
+    bench.core.batches.clear()
+    bench.run(0.097)
+    assert bench.core.batches == []
+    bench.core.deadline = None
+    bench.run(0.01)
+    assert bench.core.batches == [[Tick()]]
+    bench.run(0.2)
+    assert len(bench.core.batches) == 1
 
 
 def test_an_executor_that_ended_itself_is_heard_once(bench: Bench) -> None:
@@ -244,7 +276,7 @@ def test_a_built_in_that_ends_while_it_is_stopped_is_not_heard(bench: Bench) -> 
     bench.obey(RunBuiltin(run_of(21)), StopBuiltin((1, 21, 0)), RunBuiltin(run_of(21)))
     assert bench.parts.calls == [
         ("run", run_of(21)),
-        ("stop", (1, 21, 0)),
+        ("stop", (1, 21, 0), 0.0),
         ("delete", [(1, 21)]),
         ("run", run_of(21)),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rain.common import fs
 from rain.net.dataserver import DataServer
 from rain.net.secret import Secret
 from rain.protocol.data import Piece
@@ -56,8 +57,8 @@ class Bench:
         self.server = DataServer("127.0.0.1:0", SECRET, source)
         self.holder = str(self.server.address)
 
-    def fetch(self, size: int, *holders: str) -> None:
-        self.transfers.fetch(FetchObject(KEY, size, False, list(holders or (self.holder,))))
+    def fetch(self, size: int, *holders: str, directory: bool = False) -> None:
+        self.transfers.fetch(FetchObject(KEY, size, directory, list(holders or (self.holder,))))
 
     async def end(self) -> WorkerEvent:
         return await asyncio.wait_for(self.events.get(), 20)
@@ -192,3 +193,29 @@ async def test_a_silent_holder_does_not_hold_up_the_others(bench: Bench, monkeyp
         assert isinstance(event, ObjectUnreachable)
         assert "a moment ago" in event.reason
     assert asked == 1
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000, OWN_CONNECTION + 1])
+async def test_directories_arrive(bench: Bench, tmp_path: Path, size: int) -> None:
+    (tmp_path / "tree" / "empty").mkdir(parents=True)
+    (tmp_path / "tree" / "f").write_bytes(b"f" * size)
+    (tmp_path / "tree" / "f").chmod(0o755)
+    packed = fs.pack_directory(tmp_path / "tree")
+    bench.there.put_tree(KEY, str(tmp_path / "tree"))
+    bench.fetch(size, directory=True)
+    assert await bench.end() == ObjectArrived(KEY, size)
+    assert bytes(bench.here.read(KEY, 0, 1 << 26)) == packed
+    path = bench.here.get(KEY)
+    assert isinstance(path, Path) == (size > 10)
+    if isinstance(path, Path):
+        assert (path / "f").stat().st_mode & 0o777 == 0o500
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_directory_that_is_none_is_not_taken(bench: Bench, size: int) -> None:
+    bench.there.put(KEY, b"x" * size)
+    bench.fetch(size, directory=True)
+    event = await bench.end()
+    assert isinstance(event, ObjectUnreachable)
+    assert "amaged" in event.reason
+    assert KEY not in bench.here

@@ -28,9 +28,25 @@ class StartExecutor:
 
 @dataclass(frozen=True, slots=True)
 class KillExecutor:
-    """SIGKILL the process group; no event follows, late ones are dropped by the shell."""
+    """End the process group; late events are dropped by the shell.
+
+    grace: 0.0 = SIGKILL at once, no event follows; else SIGTERM, SIGKILL after so many seconds, and ExecutorStopped
+    follows when nothing is left. A kill at once may follow one with grace; no event follows then.
+    """
 
     executor: int
+    grace: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidRun:
+    """The executor shall not begin this run of its batch, nor those behind it: it ends when it comes to it.
+
+    Answered by RunKept, unless the run began before.
+    """
+
+    executor: int
+    key: TaskKey
 
 
 @dataclass(slots=True)
@@ -87,9 +103,14 @@ class RunBuiltin:
 
 @dataclass(frozen=True, slots=True)
 class StopBuiltin:
-    """Stop it; no event follows."""
+    """Stop it.
+
+    grace: 0.0 = at once, no event follows; else programs get SIGTERM, SIGKILL after so many seconds, and BuiltinStopped
+    follows when nothing is left. A stop at once may follow one with grace; no event follows then.
+    """
 
     key: TaskKey
+    grace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +157,7 @@ WorkerAction = (
     TellServer
     | StartExecutor
     | KillExecutor
+    | ForbidRun
     | CallExecutor
     | DropCached
     | RunBuiltin

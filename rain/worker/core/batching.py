@@ -25,8 +25,9 @@ BUDGET = 0.002
 
 def is_solo(task: Task) -> bool:
     """Whether the task must not share an executor batch."""
-    solo = task.template.session.solo
-    return bool(solo) and task.key[1] in solo
+    template = task.template
+    solo = template.session.solo
+    return template.timeout is not None or (bool(solo) and task.key[1] in solo)
 
 
 def fair_share(queue: ReadyQueue, slots: int, executor: Executor) -> int:

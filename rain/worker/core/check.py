@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rain.worker.core.batching import MAX_BATCH, MAX_BATCHES
-from rain.worker.core.executors import BUSY, COMING, IDLE
+from rain.worker.core.executors import BUSY, COMING, IDLE, STOPPING
 from rain.worker.core.model import EXPECTED, FETCHING, GONE, IN_BATCH, PRESENT, READY, RUNNING, STARTING, WAITING
 from rain.worker.core.objects import MAX_DELETE_LIST
 
@@ -26,6 +26,8 @@ def check(objects: ObjectTable, dispatcher: Dispatcher) -> None:
     _check_queues(objects, dispatcher)
     _check_executors(objects, dispatcher)
     _check_resources(dispatcher)
+    _check_limits(objects, dispatcher)
+    _check_stops(objects, dispatcher)
 
 
 def _check_session(session: Session, objects: ObjectTable, dispatcher: Dispatcher) -> None:
@@ -169,14 +171,20 @@ def _check_line(executor: Executor) -> None:
         assert executor.announced is executor.line[0]
     else:
         assert executor.announced is None
-    assert executor.state in (COMING, IDLE, BUSY)
+    assert executor.state in (COMING, IDLE, BUSY, STOPPING)
+    assert (executor.held is not None) == (executor.state == STOPPING)
+    assert (executor.state == STOPPING) == bool(executor.unconfirmed)
+    if executor.state == STOPPING:
+        assert not executor.cached
     for position, task in enumerate(executor.line):
         assert task.state == GONE or (task.executor is executor and (task.state == RUNNING) == (position == 0))
 
 
 def _check_resources(dispatcher: Dispatcher) -> None:
     pool = dispatcher.pool
-    held = [(task.template.queue.request, gpus) for task, gpus in dispatcher.builtins.values()]
+    held = [(task.template.queue.request, gpus) for task, gpus, _ in dispatcher.builtins.values()]
+    held += [(task.template.queue.request, gpus) for task, gpus in dispatcher.stopping_builtins.values()]
+    held += [executor.held for executor in dispatcher.executors.all.values() if executor.held is not None]
     held += [(e.queue.request, e.gpus) for e in dispatcher.executors.all.values() if e.queue is not None]
     assert pool.free_cpus + sum(request.cpus for request, _ in held) == pool.cpus
     assert pool.free_places + sum(request.cpus == 0 for request, _ in held) == pool.places
@@ -188,3 +196,25 @@ def _check_resources(dispatcher: Dispatcher) -> None:
         used.update(dict(request.custom))
     assert {name: steps + used[name] for name, steps in pool.free_custom.items()} == pool.custom
     assert min(pool.free_cpus, pool.free_places, pool.free_memory, *pool.free_custom.values(), 0) == 0
+
+
+def _check_limits(objects: ObjectTable, dispatcher: Dispatcher) -> None:
+    tasks = [task for session in objects.sessions.values() for task in session.tasks.values()]
+    limited = {task for task in tasks if task.state == RUNNING and task.template.timeout is not None}
+    assert set(dispatcher.deadlines.until) == limited
+    for task in tasks:
+        if task.template.timeout is not None and task.executor is not None and task.state != STARTING:
+            assert list(task.executor.line) == [task]
+
+
+def _check_stops(objects: ObjectTable, dispatcher: Dispatcher) -> None:
+    """Whatever the server is to hear of has an end that will be told."""
+    unconfirmed = set(dispatcher.stopping_builtins)
+    for executor in dispatcher.executors.all.values():
+        unconfirmed.update(executor.unconfirmed)
+        unconfirmed.update(task.key for task in executor.line if task.state == GONE)
+        if executor.state == STOPPING:
+            assert executor.unconfirmed[0][0] in objects.sessions
+    assert set(dispatcher.stops.pending) <= unconfirmed
+    assert all(key[0] in objects.sessions for key in dispatcher.stops.pending)
+    assert all(key[0] in objects.sessions for key in dispatcher.stopping_builtins)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rain.common.failure import Failure
+from rain.common.units import format_duration
 from rain.protocol.messages import (
     AssignTasks,
     CancelTasks,
@@ -25,19 +26,23 @@ from rain.worker.core.assignment import Assigner
 from rain.worker.core.check import check
 from rain.worker.core.dispatch import Dispatcher
 from rain.worker.core.events import (
+    BuiltinStopped,
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
+    LimitExceeded,
     ObjectArrived,
     ObjectUnreachable,
+    RunKept,
     RunsEnded,
     ServerLost,
     ServerSaid,
     StoreFailed,
     Tick,
 )
-from rain.worker.core.executors import ExecutorTable
+from rain.worker.core.executors import STOPPING, ExecutorTable
 from rain.worker.core.lifecycle import Lifecycle
-from rain.worker.core.model import EXPECTED, FETCHING, PRESENT, READY, STARTING, WAITING
+from rain.worker.core.model import EXPECTED, FETCHING, PRESENT, READY, RUNNING, STARTING, WAITING
 from rain.worker.core.objects import ObjectTable
 from rain.worker.core.outbox import Outbox
 from rain.worker.core.resources import ResourcePool
@@ -46,11 +51,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from rain.worker.core.actions import WorkerAction
-    from rain.worker.core.events import WorkerEvent
+    from rain.worker.core.events import TaskKey, WorkerEvent
+    from rain.worker.core.executors import Executor
     from rain.worker.core.model import Session, Task
 
 SPARE_DELAY = 0.5
 """Seconds from registration to the start of spare executors."""
+
+LIMIT_GRACE = 2.0
+"""Seconds from SIGTERM to SIGKILL for a run whose time is over."""
 
 
 class WorkerCore:
@@ -106,6 +115,10 @@ class WorkerCore:
             self._dispatcher.run(now)
         return self._outbox.take()
 
+    def next_deadline(self) -> float | None:
+        """When the next time limit is reached, unix seconds: a Tick then is acted on at once. None without any."""
+        return self._dispatcher.deadlines.next()
+
     # --- messages of the server ---
 
     def _on_server_said(self, event: ServerSaid, now: float) -> None:
@@ -135,12 +148,26 @@ class WorkerCore:
                 found.append(task)
         return found
 
+    def _task(self, key: TaskKey) -> Task | None:
+        session = self.sessions.get(key[0])
+        task = session.tasks.get(key[1]) if session is not None else None
+        return task if task is not None and task.key == key else None
+
     def _on_withdraw_tasks(self, message: WithdrawTasks, now: float) -> None:
         tasks = [task for task in self._known(message) if task.state in (WAITING, READY, STARTING)]
         self._lifecycle.give_back(tasks, now)
 
     def _on_cancel_tasks(self, message: CancelTasks, now: float) -> None:
-        self._lifecycle.drop(self._known(message), now)
+        tasks = self._known(message)
+        known = {task.key for task in tasks}
+        stops = self._dispatcher.stops
+        for number, run in zip(message.tasks, message.runs, strict=True):
+            key = (message.session, number, run)
+            under_way = key in stops.pending
+            stops.expect(key, message.grace)
+            if not under_way and key not in known:
+                stops.over((key,))
+        self._lifecycle.drop(tasks, now)
 
     def _on_delete_objects(self, message: DeleteObjects, now: float) -> None:
         session = self.sessions.get(message.session)
@@ -179,24 +206,48 @@ class WorkerCore:
         if self._spares_due is not None and now >= self._spares_due:
             self._spares_due = None
             self._dispatcher.executors.keep_spares()
+        for task in self._dispatcher.deadlines.due(now):
+            text = f"Time limit of {format_duration(task.template.timeout or 0.0)} exceeded"
+            self._lifecycle.exceed(task, text, LIMIT_GRACE, now)
 
     # --- executors ---
 
+    def _executor(self, number: int) -> Executor | None:
+        """The executor, unless it is gone or was told to end."""
+        executor = self._dispatcher.executors.all.get(number)
+        return None if executor is None or executor.state == STOPPING else executor
+
     def _on_executor_ready(self, event: ExecutorReady, now: float) -> None:
-        executor = self._dispatcher.executors.all.get(event.executor)
+        executor = self._executor(event.executor)
         if executor is not None:
             self._dispatcher.executor_ready(executor, now)
 
     def _on_executor_lost(self, event: ExecutorLost, now: float) -> None:
-        executor = self._dispatcher.executors.all.get(event.executor)
+        executor = self._executor(event.executor)
         if executor is not None:
             self._lifecycle.executor_lost(executor, event.running, event.failure, now)
+
+    def _on_executor_stopped(self, event: ExecutorStopped, now: float) -> None:
+        executor = self._dispatcher.executors.all.get(event.executor)
+        if executor is not None and executor.state == STOPPING:
+            self._dispatcher.executor_stopped(executor)
+
+    def _on_builtin_stopped(self, event: BuiltinStopped, now: float) -> None:
+        self._dispatcher.builtin_stopped(event.key)
+
+    def _on_run_kept(self, event: RunKept, now: float) -> None:
+        self._dispatcher.stops.over((event.key,))
+
+    def _on_limit_exceeded(self, event: LimitExceeded, now: float) -> None:
+        task = self._task(event.key)
+        if task is not None and task.state == RUNNING:
+            self._lifecycle.exceed(task, event.text, 0.0, now)
 
     def _on_runs_ended(self, event: RunsEnded, now: float) -> None:
         if event.executor == 0:
             self._lifecycle.builtins_ended(event.results, now)
             return
-        executor = self._dispatcher.executors.all.get(event.executor)
+        executor = self._executor(event.executor)
         if executor is not None:
             if event.cached:
                 self._dispatcher.executors.now_cached(executor, event.cached)
@@ -248,6 +299,10 @@ _HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] = {
     RunsEnded: WorkerCore._on_runs_ended,
     ExecutorReady: WorkerCore._on_executor_ready,
     ExecutorLost: WorkerCore._on_executor_lost,
+    ExecutorStopped: WorkerCore._on_executor_stopped,
+    BuiltinStopped: WorkerCore._on_builtin_stopped,
+    RunKept: WorkerCore._on_run_kept,
+    LimitExceeded: WorkerCore._on_limit_exceeded,
     ObjectArrived: WorkerCore._on_object_arrived,
     ObjectUnreachable: WorkerCore._on_object_unreachable,
     StoreFailed: WorkerCore._on_store_failed,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rain.worker.core.actions import CallExecutor, RunBuiltin, StopBuiltin
+from rain.worker.core.actions import CallExecutor, ForbidRun, RunBuiltin, StopBuiltin
 from rain.worker.core.batching import choose_batch, fair_share, make_runs, may_follow
+from rain.worker.core.deadlines import Deadlines
 from rain.worker.core.executors import BUSY, COMING, IDLE
-from rain.worker.core.model import GONE, IN_BATCH, READY, RUNNING, STARTING, WAITING
+from rain.worker.core.model import GONE, IN_BATCH, READY, RUNNING, STARTING, UNKNOWN
 from rain.worker.core.queues import ReadyQueues
+from rain.worker.core.stops import Stops
 
 if TYPE_CHECKING:
     from rain.worker.core.events import TaskKey
@@ -17,27 +19,33 @@ if TYPE_CHECKING:
     from rain.worker.core.model import Task
     from rain.worker.core.outbox import Outbox
     from rain.worker.core.queues import Env, ReadyQueue
-    from rain.worker.core.resources import ResourcePool
+    from rain.worker.core.resources import Request, ResourcePool
 
 
 class Dispatcher:
     """Transitions of tasks from `ready` on, and back to it."""
 
-    __slots__ = ("_grown", "_outbox", "_started_builtins", "_touched", "builtins", "executors", "pool", "queues",
-                 "stopped_builtins")  # fmt: skip
+    __slots__ = ("_cut", "_grown", "_outbox", "_started_builtins", "_touched", "builtins", "deadlines", "executors",
+                 "pool", "queues", "stopped_builtins", "stopping_builtins", "stops")  # fmt: skip
 
     def __init__(self, outbox: Outbox, pool: ResourcePool, executors: ExecutorTable) -> None:
         self._outbox = outbox
         self.pool = pool
         self.executors = executors
         self.queues = ReadyQueues()
-        #: built-in tasks that run, with their gpu indices
-        self.builtins: dict[TaskKey, tuple[Task, tuple[int, ...]]] = {}
+        self.deadlines = Deadlines()
+        self.stops = Stops(outbox)
+        #: built-in tasks that run, with their gpu indices and start
+        self.builtins: dict[TaskKey, tuple[Task, tuple[int, ...], float]] = {}
+        #: built-in tasks that are gone and occupy their resources till their end
+        self.stopping_builtins: dict[TaskKey, tuple[Task, tuple[int, ...]]] = {}
         self._started_builtins: list[TaskKey] = []
         #: built-in tasks stopped in this turn; their results may be among its events
         self.stopped_builtins: dict[TaskKey, Task] = {}
         #: executors whose line changed in this turn
         self._touched: dict[Executor, None] = {}
+        #: tasks that became gone in an executor's line in this turn
+        self._cut: list[Task] = []
         #: queues which got tasks in this turn
         self._grown: dict[ReadyQueue, None] = {}
 
@@ -82,29 +90,44 @@ class Dispatcher:
         first = executor.line[0]
         if first.state == IN_BATCH:
             first.state = RUNNING
+            if first.template.timeout is not None:
+                self.deadlines.started(first, now)
         executor.head_since = now
 
-    def ready_to_running(self, task: Task, gpus: tuple[int, ...]) -> None:
+    def ready_to_running(self, task: Task, gpus: tuple[int, ...], now: float) -> None:
         """A built-in task starts."""
         task.state = RUNNING
-        self.builtins[task.key] = (task, gpus)
+        self.builtins[task.key] = (task, gpus, now)
+        self.deadlines.started(task, now)
         self._started_builtins.append(task.key)
         self._outbox.act(RunBuiltin(make_runs([task], set(), gpus)[0]))
 
     def to_gone(self, task: Task) -> None:
-        """It leaves whatever it was in; a run of it is stopped and not heard."""
+        """It leaves whatever it was in; a run of it is stopped, with the grace noted in `stops`, and not heard."""
         state, task.state = task.state, GONE
+        if state in (RUNNING, IN_BATCH):
+            if task.executor is not None:
+                self._touched[task.executor] = None
+                self._cut.append(task)
+            else:
+                self._stop_builtin(task)
+            return
         if state == READY:
             task.template.queue.left()
         elif state == STARTING:
             self._unbind(task)
-        elif state != WAITING and state != GONE:
-            if task.executor is not None:
-                self._touched[task.executor] = None
-            else:
-                self._outbox.act(StopBuiltin(task.key))
-                self.builtin_ended(task)
-                self.stopped_builtins[task.key] = task
+        self.stops.over((task.key,))
+
+    def _stop_builtin(self, task: Task) -> None:
+        key = task.key
+        grace = self.stops.grace(key)
+        self._outbox.act(StopBuiltin(key, grace))
+        self.stopped_builtins[key] = task
+        if grace:
+            self.stopping_builtins[key] = self.builtins.pop(key)[:2]
+        else:
+            self.builtin_ended(task)
+            self.stops.over((key,))
 
     # --- executors and their lines ---
 
@@ -114,13 +137,17 @@ class Dispatcher:
         queue.busy[executor] = None
 
     def _vacate(self, executor: Executor) -> None:
-        queue = executor.queue
+        self.pool.give(*self._leave_queue(executor))
+
+    def _leave_queue(self, executor: Executor) -> tuple[Request, tuple[int, ...]]:
+        """Returns what it occupies, to be given back."""
+        queue, gpus = executor.queue, executor.gpus
         assert queue is not None
-        self.pool.give(queue.request, executor.gpus)
         queue.in_flight -= len(executor.line)
         del queue.busy[executor]
         executor.queue = None
         executor.gpus = ()
+        return queue.request, gpus
 
     def _unbind(self, task: Task) -> None:
         executor = task.executor
@@ -130,8 +157,20 @@ class Dispatcher:
 
     def builtin_ended(self, task: Task) -> None:
         """A built-in task runs no more."""
-        _, gpus = self.builtins.pop(task.key)
+        _, gpus, _ = self.builtins.pop(task.key)
         self.pool.give(task.template.queue.request, gpus)
+
+    def builtin_stopped(self, key: TaskKey) -> None:
+        """Nothing is left of a built-in task that was stopped with grace."""
+        stopping = self.stopping_builtins.pop(key, None)
+        if stopping is not None:
+            task, gpus = stopping
+            self.pool.give(task.template.queue.request, gpus)
+            self.stops.over((key,))
+
+    def run_start(self, task: Task) -> float:
+        """When a running task was started, unix seconds."""
+        return self.builtins[task.key][2] if task.executor is None else task.executor.head_since
 
     def executor_ready(self, executor: Executor, now: float) -> None:
         """A coming executor registered."""
@@ -186,28 +225,65 @@ class Dispatcher:
         return bound, line
 
     def take_gone_heads(self) -> list[Task]:
-        """Kill executors that may be running a task which is gone; returns the innocent tasks behind."""
+        """End executors that may be running a task which is gone; returns the innocent tasks behind."""
         innocent: list[Task] = []
         for executor in [executor for executor in self._touched if executor.line]:
-            if executor.line[0].state == GONE:
-                line = self.kill(executor)
+            head = executor.line[0]
+            if head.state == GONE:
+                line = self.end(executor, self.stops.grace(head.key))
                 innocent += [task for task in line if task.state != GONE]
+        for task in self._cut:
+            if task.key in self.stops.pending and task.executor is not None and task.executor.state == BUSY:
+                task.executor.pace = UNKNOWN  # nothing more is sent behind
+                self._outbox.act(ForbidRun(task.executor.id, task.key))
+        self._cut = []
         return innocent
 
-    def kill(self, executor: Executor) -> list[Task]:
-        """Kill a busy executor; returns its line."""
-        self.executors.kill(executor)
-        self._vacate(executor)
-        self._touched.pop(executor, None)
+    def end(self, executor: Executor, grace: float) -> list[Task]:
+        """End a busy executor, at once without grace; returns its line."""
         line = list(executor.line)
+        held = self._leave_queue(executor)
         executor.line.clear()
+        executor.batches.clear()
+        self._touched.pop(executor, None)
+        gone = [task.key for task in line if task.state == GONE]
+        if grace:
+            executor.unconfirmed = gone
+            self.executors.stop(executor, grace, held)
+        else:
+            self.pool.give(*held)
+            self.executors.kill(executor)
+            self.stops.over(gone)
         return line
 
+    def executor_stopped(self, executor: Executor) -> None:
+        """Nothing is left of an executor that was ended with grace."""
+        self._release_held(executor)
+        self.executors.forget(executor)
+        self.stops.over(executor.unconfirmed)
+
+    def _release_held(self, executor: Executor) -> None:
+        assert executor.held is not None
+        self.pool.give(*executor.held)
+        executor.held = None
+
+    def end_stopping(self, session: int) -> None:
+        """No more grace for runs of this session."""
+        self.stops.forget_session(session)
+        for executor in self.executors.stopping():
+            if executor.unconfirmed[0][0] == session:
+                self._release_held(executor)
+                self.executors.kill(executor)
+                self.stops.over(executor.unconfirmed)
+        for key in [key for key in self.stopping_builtins if key[0] == session]:
+            self._outbox.act(StopBuiltin(key))
+            self.builtin_stopped(key)
+
     def kill_all(self) -> None:
-        """Kill every executor; all tasks are gone."""
+        """Kill every executor; all tasks are gone, and none is stopping."""
         for executor in list(self.executors.all.values()):
             if executor.state == BUSY:
-                self.kill(executor)
+                self.end(executor, 0.0)
             else:
                 self.executors.kill(executor)
 
@@ -229,7 +305,7 @@ class Dispatcher:
     def _start(self, queue: ReadyQueue, now: float) -> None:
         gpus = self.pool.take(queue.request)
         if not queue.type:
-            self.ready_to_running(queue.pop_first(), gpus)
+            self.ready_to_running(queue.pop_first(), gpus, now)
             return
         executor = self.executors.acquire(queue.type, _with_gpus(queue.env, gpus))
         self._occupy(executor, queue, gpus)

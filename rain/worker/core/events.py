@@ -82,6 +82,36 @@ class ExecutorLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorStopped:
+    """Nothing is left of an executor killed with grace; also told of one that had ended before the kill."""
+
+    executor: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinStopped:
+    """Nothing is left of a built-in task stopped with grace; also told of one that had ended before."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class RunKept:
+    """A run that was forbidden to its executor has not begun and never will there."""
+
+    executor: int
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class LimitExceeded:
+    """A running task uses more than it asked for; text: what is said of it."""
+
+    key: TaskKey
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectArrived:
     """A transfer is complete, the value is in the store."""
 
@@ -108,7 +138,7 @@ class StoreFailed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed (sent about every 0.5 s)."""
+    """Time passed (sent about every 0.5 s, and when the core's next deadline is reached)."""
 
 
 WorkerEvent = (
@@ -117,6 +147,10 @@ WorkerEvent = (
     | RunsEnded
     | ExecutorReady
     | ExecutorLost
+    | ExecutorStopped
+    | BuiltinStopped
+    | RunKept
+    | LimitExceeded
     | ObjectArrived
     | ObjectUnreachable
     | StoreFailed

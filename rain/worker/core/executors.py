@@ -9,20 +9,22 @@ from rain.worker.core.actions import KillExecutor, StartExecutor
 from rain.worker.core.model import PRESENT, UNKNOWN
 
 if TYPE_CHECKING:
-    from rain.worker.core.events import ObjectKey
+    from rain.worker.core.events import ObjectKey, TaskKey
     from rain.worker.core.model import Task
     from rain.worker.core.objects import ObjectTable
     from rain.worker.core.outbox import Outbox
     from rain.worker.core.queues import Env, ReadyQueue
+    from rain.worker.core.resources import Request
 
 PYTHON: Final = "py"
 
-ExecutorState: TypeAlias = Literal["coming", "idle", "busy", "lost"]
+ExecutorState: TypeAlias = Literal["coming", "idle", "busy", "stopping", "lost"]
 COMING: Final = "coming"
 IDLE: Final = "idle"
 BUSY: Final = "busy"
+STOPPING: Final = "stopping"
 LOST: Final = "lost"
-EXECUTOR_STATES: Final[tuple[ExecutorState, ...]] = (COMING, IDLE, BUSY, LOST)
+EXECUTOR_STATES: Final[tuple[ExecutorState, ...]] = (COMING, IDLE, BUSY, STOPPING, LOST)
 
 Kind: TypeAlias = "tuple[str, Env]"
 
@@ -30,8 +32,8 @@ Kind: TypeAlias = "tuple[str, Env]"
 class Executor:
     """One executor process."""
 
-    __slots__ = ("announced", "batches", "bound", "cached", "gpus", "head_since", "id", "kind", "line", "pace",
-                 "queue", "spare", "started_for", "state")  # fmt: skip
+    __slots__ = ("announced", "batches", "bound", "cached", "gpus", "head_since", "held", "id", "kind", "line", "pace",
+                 "queue", "spare", "started_for", "state", "unconfirmed")  # fmt: skip
 
     def __init__(self, number: int, kind: Kind, spare: bool) -> None:
         self.id = number
@@ -58,6 +60,10 @@ class Executor:
         self.announced: Task | None = None
         #: objects it holds decoded
         self.cached: set[ObjectKey] = set()
+        #: while stopping: what it occupies till its end, else None
+        self.held: tuple[Request, tuple[int, ...]] | None = None
+        #: while stopping: the gone runs that were in its line, the one that ran first
+        self.unconfirmed: list[TaskKey] = []
 
 
 class ExecutorTable:
@@ -149,6 +155,18 @@ class ExecutorTable:
         self.forget(executor)
         self._outbox.act(KillExecutor(executor.id))
 
+    def stop(self, executor: Executor, grace: float, held: tuple[Request, tuple[int, ...]]) -> None:
+        """Let a busy one end within `grace` seconds; till then it occupies `held`."""
+        executor.state = STOPPING
+        executor.held = held
+        executor.announced = None
+        self._uncache(executor)
+        self._outbox.act(KillExecutor(executor.id, grace))
+
+    def stopping(self) -> list[Executor]:
+        """Those which were told to end."""
+        return [executor for executor in self.all.values() if executor.state == STOPPING]
+
     def forget(self, executor: Executor) -> None:
         """Its process is gone."""
         del self.all[executor.id]
@@ -159,10 +177,14 @@ class ExecutorTable:
         elif executor.state == COMING and executor.bound is None:
             self._not_unbound(executor)
         executor.state = LOST
+        self._uncache(executor)
+
+    def _uncache(self, executor: Executor) -> None:
         for key in executor.cached:
             obj = self._objects.find(key)
             if obj is not None and obj.cached_by:
                 obj.cached_by.discard(executor)
+        executor.cached.clear()
         self._outbox.forget_executor(executor.id)
 
     def _not_idle(self, executor: Executor) -> None:

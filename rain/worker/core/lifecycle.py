@@ -54,6 +54,7 @@ class Lifecycle:
         ready, returned = [], []
         for task in tasks:
             task.executor = None
+            self._dispatcher.deadlines.ended(task)
             if all(obj.state == PRESENT for obj in task.inputs):
                 ready.append(task)
             else:
@@ -83,6 +84,7 @@ class Lifecycle:
             ended += 1
             if task.state == GONE:
                 self._discard_values(task)
+                self._dispatcher.stops.over((task.key,))
             elif type(result) is RunResult and len(result.outputs) == len(task.outputs):
                 tasks.append(task)
                 successes.append(result)
@@ -176,6 +178,10 @@ class Lifecycle:
         if self._silent_losses:
             for task in tasks:
                 self._silent_losses.pop(task.key, None)
+        deadlines = self._dispatcher.deadlines
+        if deadlines.until:
+            for task in tasks:
+                deadlines.ended(task)
         for session in {task.template.session for task in tasks}:
             if session.solo:
                 session.solo.difference_update([task.key[1] for task in tasks if task.template.session is session])
@@ -222,7 +228,17 @@ class Lifecycle:
                 blamed = line[0]
         if blamed is not None and blamed.state != GONE:
             self.fail(blamed, failure, since, max(now - since, 0.0), now)
+        self._dispatcher.stops.over([task.key for task in line if task.state == GONE])
         self.requeue([task for task in line if task.state != GONE], now)
+
+    def exceed(self, task: Task, text: str, grace: float, now: float) -> None:
+        """A running task broke a limit: it is stopped, and fails when nothing of it is left."""
+        session, number, run = task.key
+        start = self._dispatcher.run_start(task)
+        failure = Failure("task", text, session, number)
+        verdict = TaskFailed(session, number, run, failure.to_map(), start, max(now - start, 0.0))
+        self._dispatcher.stops.expect(task.key, grace, verdict)
+        self.drop([task], now)
 
     def give_back(self, tasks: Iterable[Task], now: float) -> None:
         """Return runs that have not started, and those that wait for their outputs."""
@@ -234,7 +250,7 @@ class Lifecycle:
                 pending += self._leave(task, now)
 
     def drop(self, tasks: Iterable[Task], now: float) -> None:
-        """Stop and forget runs without a word; those that wait for their outputs go back to the server."""
+        """Stop and forget runs; `stops` knows what to tell of them. Those that wait for their outputs go back."""
         orphans: list[Task] = []
         for task in tasks:
             if task.state != GONE:
@@ -248,6 +264,7 @@ class Lifecycle:
         del session.tasks[task.key[1]]
         session.solo.discard(task.key[1])
         self._silent_losses.pop(task.key, None)
+        self._dispatcher.deadlines.ended(task)
         objects = self._objects
         orphans: list[Task] = []
         for obj in task.inputs:
@@ -302,7 +319,9 @@ class Lifecycle:
         """Kill everything of the session and forget it."""
         for task in list(session.tasks.values()):
             self._dispatcher.to_gone(task)
+            self._dispatcher.deadlines.ended(task)
             self._silent_losses.pop(task.key, None)
+        self._dispatcher.end_stopping(session.id)
         for obj in list(session.objects.values()):
             self._objects.to_gone(obj)
         del self._objects.sessions[session.id]

@@ -51,7 +51,7 @@ class Session:
 class Template:
     """What many tasks of a session have in common, unpacked once."""
 
-    __slots__ = ("average", "data", "first_order", "number", "output_specs", "queue", "session")
+    __slots__ = ("average", "data", "first_order", "number", "output_specs", "queue", "session", "timeout")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Template:
         queue: ReadyQueue,
         priority: int,
         output_specs: tuple[bytes | None, ...],
+        timeout: float | None = None,
     ) -> None:
         self.session = session
         self.number = number
@@ -70,6 +71,8 @@ class Template:
         self.first_order = -priority << 48
         #: packed specs of the outputs, None = all default
         self.output_specs = output_specs
+        #: seconds a run may take, None = any; such runs never share a batch
+        self.timeout = timeout
         #: moving average of the seconds a run takes, UNKNOWN before the first
         self.average = UNKNOWN
 

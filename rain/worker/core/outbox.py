@@ -12,6 +12,7 @@ from rain.protocol.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TasksStopped,
     WorkerInfo,
 )
 from rain.worker.core.actions import DeleteValues, DropCached, FetchObject, StoreValue, TellServer
@@ -19,7 +20,8 @@ from rain.worker.core.actions import DeleteValues, DropCached, FetchObject, Stor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rain.protocol.messages import Blobs, WorkerMessage
+    from rain.protocol.fields import Blobs
+    from rain.protocol.messages import WorkerMessage
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import ObjectKey, RunResult, TaskKey
 
@@ -32,7 +34,7 @@ class Outbox:
     """The answer to a batch of events, in the making."""
 
     __slots__ = ("_actions", "_done", "_dropped", "_failed", "_infos", "_inline_limit", "_missing",
-                 "_returned", "_started", "_stored", "deleted")  # fmt: skip
+                 "_returned", "_started", "_stopped", "_stored", "deleted")  # fmt: skip
 
     def __init__(self, inline_limit: int) -> None:
         """`inline_limit`: values of this many bytes and more never ride in messages."""
@@ -50,6 +52,7 @@ class Outbox:
         self._stored: dict[int, list[int]] = {}
         self._returned: dict[int, list[TaskKey]] = {}
         self._started: dict[int, list[TaskKey]] = {}
+        self._stopped: dict[int, list[TaskKey]] = {}
         self._infos: list[WorkerInfo] = []
 
     def act(self, action: WorkerAction) -> None:
@@ -110,13 +113,17 @@ class Outbox:
         """A run started and is not finished."""
         self._started.setdefault(key[0], []).append(key)
 
+    def stopped(self, key: TaskKey) -> None:
+        """Nothing is left of a cancelled run."""
+        self._stopped.setdefault(key[0], []).append(key)
+
     def info(self, message: WorkerInfo) -> None:
         """Answer to a question of the server."""
         self._infos.append(message)
 
     def forget_session(self, session: int) -> None:
         """Say nothing about a session that ended."""
-        for columns in (self._done, self._stored, self._returned, self._started):
+        for columns in (self._done, self._stored, self._returned, self._started, self._stopped):
             columns.pop(session, None)
         self._failed = [message for message in self._failed if message.session != session]
         self._missing = [message for message in self._missing if message.session != session]
@@ -124,6 +131,7 @@ class Outbox:
     def forget_answers(self) -> None:
         """Say nothing to the server, which is gone."""
         self._done, self._stored, self._returned, self._started = {}, {}, {}, {}
+        self._stopped = {}
         self._failed, self._missing, self._infos = [], [], []
 
     def take(self) -> list[WorkerAction]:
@@ -138,6 +146,7 @@ class Outbox:
             messages += [self._tasks_done(session, portion) for portion in self._portions(results)]
         messages += self._failed
         messages += [TasksReturned(session, _tasks(keys), _runs(keys)) for session, keys in self._returned.items()]
+        messages += [TasksStopped(session, _tasks(keys), _runs(keys)) for session, keys in self._stopped.items()]
         messages += [TasksStarted(session, _tasks(keys), _runs(keys)) for session, keys in self._started.items()]
         messages += self._infos
         actions += map(TellServer, messages)
@@ -149,7 +158,8 @@ class Outbox:
         begin = size = 0
         limit = self._inline_limit
         for position, result in enumerate(results):
-            more = sum([output[0] for output in result.outputs if output[0] < limit])
+            # The tar of a directory is longer than its size says.
+            more = sum([max(told, len(value or b"")) for told, _, value in result.outputs if told < limit])
             size += more
             if size > MESSAGE_BUDGET and position > begin:
                 yield results[begin:position]

@@ -30,10 +30,11 @@ def read_template(session: Session, number: int, packed: bytes, queues: ReadyQue
         specs = tuple([_packed(spec) for spec in data.get("outputs") or ()])
         priority = int(data.get("priority") or 0)
         executor_type = executor_type_of(task_type)
+        timeout = _time_limit(data.get("timeout"))
         env: Env = tuple(sorted((data.get("env") or {}).items())) if executor_type else ()
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         raise ValueError(f"template {number} of session {session.id} is malformed: {error!r}") from error
-    return Template(session, number, data, queues.queue(executor_type, env, request), priority, specs)
+    return Template(session, number, data, queues.queue(executor_type, env, request), priority, specs, timeout)
 
 
 def executor_type_of(task_type: str) -> str:
@@ -41,6 +42,15 @@ def executor_type_of(task_type: str) -> str:
     if task_type.startswith(BUILTIN_PREFIXES):
         return ""
     return task_type.partition("/")[0] or PYTHON
+
+
+def _time_limit(value: float | None) -> float | None:
+    if value is None:
+        return None
+    limit = float(value)
+    if not limit >= 0.0:
+        raise ValueError(f"a time limit of {value!r} seconds")
+    return limit
 
 
 def is_directory(spec: bytes | None) -> bool:

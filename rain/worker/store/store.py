@@ -1,4 +1,4 @@
-"""`Store`: all values a worker holds."""
+"""`FileStore`: values that are bytes, in memory or in files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _ValueFile:
         self.links: list[str] = []  # paths which it had before and which lead to it
 
 
-class Store:
+class FileStore:
     """Values by object key: small ones as bytes in memory, large ones as read-only files.
 
     Files lie in a private directory in shared memory while the budget lasts; the least recently used ones are moved

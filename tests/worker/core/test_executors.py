@@ -14,8 +14,8 @@ from rain.testing.worker_builders import (
     packed_template,
     success,
 )
-from rain.worker.core.actions import CallExecutor, DeleteValues, DropCached, KillExecutor, StartExecutor
-from rain.worker.core.events import ExecutorReady, RunsEnded
+from rain.worker.core.actions import CallExecutor, DeleteValues, DropCached, ForbidRun, KillExecutor, StartExecutor
+from rain.worker.core.events import ExecutorReady, RunKept, RunsEnded
 
 PY = {0: packed_template("py/f")}
 SHORT = 1e-5
@@ -304,19 +304,41 @@ class TestCancelInBatch:
 
     def test_one_behind_is_run_unheard_if_it_is_quick(self, story):
         story.cancel(21)
-        assert story.actions == []
+        assert story.actions == [ForbidRun(1, (1, 21, 1))]
         runs = [story.run_of(20), *(story.run_of(n) for n in (22, 23))]
         gone = success(runs[0])
         gone.key = (1, 21, 1)
         story.happens(RunsEnded(1, [success(runs[0]), gone, success(runs[1])], []))
         assert story.done() == [20, 22]
+        assert story.stopped() == [21]
         assert story.started() == [23]
 
     def test_one_behind_is_killed_when_its_turn_comes(self, story):
         story.cancel(21)
         story.succeed(1, story.run_of(20))
         assert story.all(KillExecutor) == [KillExecutor(1)]
+        assert story.stopped() == [21]
         assert story.state(22) == "starting"
+
+    def test_one_behind_that_never_begins_is_told_at_once(self, story):
+        story.cancel(21, 22, grace=2.0)
+        assert story.all(ForbidRun) == [ForbidRun(1, (1, 21, 1)), ForbidRun(1, (1, 22, 1))]
+        story.happens(RunKept(1, (1, 21, 1)))
+        assert story.stopped() == [21]
+        story.assign(TaskOf(24))
+        assert not story.runs()
+        story.lose(1)
+        assert story.stopped() == [22]
+        assert not story.messages(TaskFailed)
+        assert story.state(20) == "starting"
+        story.ready(2)
+        assert story.called() == {2: [20, 23, 24]}
+
+    def test_one_behind_whose_session_ends_is_not_told(self, story):
+        story.cancel(21)
+        story.end()
+        story.happens(RunKept(1, (1, 21, 1)))
+        assert story.actions == []
 
     def test_values_of_a_gone_run_are_removed(self):
         story = warm(duration=SHORT)

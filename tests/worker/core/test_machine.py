@@ -6,8 +6,7 @@ from __future__ import annotations
 from array import array
 
 import msgpack
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from rain.common.failure import Failure
@@ -22,6 +21,7 @@ from rain.protocol.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TasksStopped,
     WithdrawTasks,
     WorkerInfo,
     WorkerWelcome,
@@ -32,6 +32,7 @@ from rain.worker.core.actions import (
     DeleteValues,
     DropCached,
     FetchObject,
+    ForbidRun,
     KillExecutor,
     Run,
     RunBuiltin,
@@ -44,16 +45,21 @@ from rain.worker.core.actions import (
 )
 from rain.worker.core.core import WorkerCore
 from rain.worker.core.events import (
+    BuiltinStopped,
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
+    LimitExceeded,
     ObjectArrived,
     ObjectUnreachable,
     RunFailed,
+    RunKept,
     RunResult,
     RunsEnded,
     ServerLost,
     ServerSaid,
     StoreFailed,
+    TaskKey,
     Tick,
     WorkerEvent,
 )
@@ -66,6 +72,8 @@ TEMPLATES = {
     4: packed_template("buildin/sleep", resources={"cpus": 0}),
     5: packed_template("py/k", resources={"gpus": 1, "memory": 6, "x": 0.5}),
     6: packed_template("py/never", resources={"cpus": 9}),
+    7: packed_template("py/limited", timeout=0.5),
+    8: packed_template("buildin/run", timeout=0.5, resources={"gpus": 1}),
 }
 SESSIONS = (1, 2)
 TASKS = range(100, 116)
@@ -84,6 +92,15 @@ class _Executor:
         self.registered = False
         self.line: list[Run] = []
         self.held: set[tuple[int, int]] = set()
+        #: forbidden runs: whether they never begin (None: not decided)
+        self.forbidden: dict[TaskKey, bool | None] = {}
+
+    def run(self, count: int) -> list[Run]:
+        """Run up to `count` of the line."""
+        done: list[Run] = []
+        while self.line and len(done) < count and self.forbidden.get(self.line[0].key) is not True:
+            done.append(self.line.pop(0))
+        return done
 
 
 class Cluster(RuleBasedStateMachine):
@@ -106,6 +123,12 @@ class Cluster(RuleBasedStateMachine):
         #: what the server waits for, and what it dropped in messages still under way
         self.assigned: dict[tuple[int, int], int] = {}
         self.crossing: set[tuple[int, int, int]] = set()
+        #: runs whose stop the server asked for, and those it was told of
+        self.asked: set[TaskKey] = set()
+        self.answered: set[TaskKey] = set()
+        #: what ends with grace: executors with what they may be running, built-in tasks
+        self.ending: dict[int, TaskKey] = {}
+        self.ending_builtins: set[TaskKey] = set()
         self.event(ServerSaid(WorkerWelcome(1, WORKER_ID)))
 
     # --- the core's turn ---
@@ -142,8 +165,14 @@ class Cluster(RuleBasedStateMachine):
             case StartExecutor(executor):
                 assert executor not in self.executors
                 self.executors[executor] = _Executor()
-            case KillExecutor(executor):
-                self.executors.pop(executor, None)
+            case KillExecutor(executor, grace):
+                killed = self.executors.pop(executor, None)
+                self.ending.pop(executor, None)
+                if grace:
+                    self.ending[executor] = killed.line[0].key if killed and killed.line else (0, 0, 0)
+            case ForbidRun(executor, key):
+                if executor in self.executors:
+                    self.executors[executor].forbidden[key] = None
             case CallExecutor(executor, runs):
                 process = self.executors.get(executor)
                 if process is not None:
@@ -153,8 +182,11 @@ class Cluster(RuleBasedStateMachine):
             case RunBuiltin(run):
                 self.check_inputs(run, set())
                 self.builtins[run.key] = run
-            case StopBuiltin(key):
+            case StopBuiltin(key, grace):
                 self.builtins.pop(key, None)
+                self.ending_builtins.discard(key)
+                if grace:
+                    self.ending_builtins.add(key)
             case StoreValue(key):
                 self.store.add(key)
             case FetchObject(key):
@@ -185,6 +217,9 @@ class Cluster(RuleBasedStateMachine):
                     self.ended(session, number, run)
             case TaskFailed(session, number, run):
                 self.ended(session, number, run)
+            case TasksStopped(session, numbers, runs):
+                for number, run in zip(numbers, runs, strict=True):
+                    self.stopped((session, number, run))
             case ObjectsStored(session, numbers):
                 assert all((session, number) in self.store for number in numbers)
             case ObjectsMissing() | WorkerInfo():
@@ -197,6 +232,15 @@ class Cluster(RuleBasedStateMachine):
             self.crossing.remove((session, number, run))
         else:
             assert self.assigned.pop((session, number)) == run
+
+    def stopped(self, key: TaskKey) -> None:
+        assert key in self.asked
+        self.answered.add(key)
+        assert key not in self.ending.values()
+        assert key not in self.ending_builtins
+        assert key not in self.builtins
+        for process in self.executors.values():
+            assert all(run.key != key or process.forbidden[key] for run in process.line), "it can still begin"
 
     # --- the server ---
 
@@ -257,11 +301,14 @@ class Cluster(RuleBasedStateMachine):
     def withdraw(self, session: int, numbers: list[int]) -> None:
         self.event(ServerSaid(WithdrawTasks(session, *self.named_runs(session, numbers))))
 
-    @rule(session=sessions, numbers=subset)
-    def cancel(self, session: int, numbers: list[int]) -> None:
-        for number in numbers:
+    @rule(session=sessions, numbers=subset, grace=st.sampled_from([0.0, 2.0]))
+    def cancel(self, session: int, numbers: list[int], grace: float) -> None:
+        named = self.named_runs(session, numbers)
+        for number, run in zip(*named, strict=True):
             self.forget(session, number)
-        self.event(ServerSaid(CancelTasks(session, *self.named_runs(session, numbers), 0.0)))
+            self.asked.add((session, number, run))
+            self.answered.discard((session, number, run))
+        self.event(ServerSaid(CancelTasks(session, *named, grace)))
 
     @rule(session=sessions, numbers=st.lists(objects, min_size=1, max_size=6))
     def delete(self, session: int, numbers: list[int]) -> None:
@@ -276,6 +323,7 @@ class Cluster(RuleBasedStateMachine):
         self.sent_templates.discard(session)
         for number in TASKS:
             self.forget(session, number)
+        self.answered.update(key for key in self.asked if key[0] == session)
         self.event(ServerSaid(EndSession(session)))
 
     @rule(really=rarely)
@@ -289,12 +337,15 @@ class Cluster(RuleBasedStateMachine):
         if not really:
             return
         self.assigned.clear()
+        self.answered.update(self.asked)
         self.sent_templates.clear()
         self.pending.append(ServerLost())
         self.turn()
         assert not self.store
         assert not self.fetches
         assert not self.builtins
+        assert not self.ending
+        assert not self.ending_builtins
 
     # --- the shell ---
 
@@ -320,11 +371,51 @@ class Cluster(RuleBasedStateMachine):
         executor = self.executors[number]
         count = data.draw(st.integers(1, len(executor.line)))
         bad = data.draw(st.sets(st.integers(0, 5), max_size=1))
-        runs, executor.line = executor.line[:count], executor.line[count:]
+        runs = executor.run(count)
+        if not runs:  # it came to a forbidden run
+            self.dies(number)
+            return
         results = [self.result(run, at not in bad, duration) for at, run in enumerate(runs)]
         cached = [given.object for run in runs for given in run.inputs[:1]]
         executor.held.update(cached)
         self.event(RunsEnded(number, results, cached))
+
+    def dies(self, number: int) -> None:
+        del self.executors[number]
+        self.event(ExecutorLost(number, None, Failure("task", "Lost connection to executor")))
+
+    @precondition(lambda self: any(None in e.forbidden.values() for e in self.executors.values()))
+    @rule(data=st.data())
+    def forbidden_runs_are_looked_at(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from([n for n, e in self.executors.items() if None in e.forbidden.values()]))
+        executor = self.executors[number]
+        begun = data.draw(st.integers(1, 3))
+        for position, run in enumerate(executor.line):
+            if executor.forbidden.get(run.key, True) is None:
+                executor.forbidden[run.key] = position >= begun
+                if position >= begun:
+                    self.pending.append(RunKept(number, run.key))
+        executor.forbidden = {key: kept for key, kept in executor.forbidden.items() if kept is not None}
+        self.event(Tick())
+
+    @precondition(lambda self: self.ending or self.ending_builtins)
+    @rule(data=st.data())
+    def grace_ends(self, data: st.DataObject) -> None:
+        thing = data.draw(st.sampled_from([*sorted(self.ending), *sorted(self.ending_builtins)]))
+        if isinstance(thing, int):
+            del self.ending[thing]
+            self.event(ExecutorStopped(thing))
+        else:
+            self.ending_builtins.remove(thing)
+            self.event(BuiltinStopped(thing))
+
+    @precondition(lambda self: self.builtins or any(e.line for e in self.executors.values()))
+    @rule(data=st.data(), really=rarely)
+    def too_much_memory(self, data: st.DataObject, really: bool) -> None:
+        lines = [run.key for executor in self.executors.values() for run in executor.line[:2]]
+        if really:
+            key = data.draw(st.sampled_from([*sorted(self.builtins), *lines]))
+            self.event(LimitExceeded(key, "Memory limit of 1 B exceeded"))
 
     @precondition(lambda self: self.builtins)
     @rule(data=st.data(), good=st.booleans())
@@ -362,8 +453,16 @@ class Cluster(RuleBasedStateMachine):
                 executor.registered = True
                 self.pending.append(ExecutorReady(number))
             elif executor.line:
-                runs, executor.line = executor.line, []
+                runs = executor.run(len(executor.line))
+                if not runs:
+                    del self.executors[number]
+                    self.pending.append(ExecutorLost(number, None, Failure("task", "Lost connection to executor")))
+                    continue
                 self.pending.append(RunsEnded(number, [self.result(run, True, duration) for run in runs], []))
+        self.pending += [ExecutorStopped(number) for number in self.ending]
+        self.pending += [BuiltinStopped(key) for key in sorted(self.ending_builtins)]
+        self.ending.clear()
+        self.ending_builtins.clear()
         for key in sorted(self.builtins):
             self.pending.append(RunsEnded(0, [self.result(self.builtins.pop(key), True, duration)], []))
         for key in sorted(self.fetches):
@@ -377,14 +476,15 @@ class Cluster(RuleBasedStateMachine):
     def run_to_the_end(self) -> None:
         for _ in range(500):
             self.everything_moves(0.001)
-            busy = self.builtins or self.fetches or any(e.line or not e.registered for e in self.executors.values())
-            if not busy:
+            busy = self.builtins or self.fetches or self.ending or self.ending_builtins
+            if not busy and all(e.registered and not e.line for e in self.executors.values()):
                 return
         raise AssertionError("the worker does not come to rest")
 
     def teardown(self) -> None:
         self.run_to_the_end()
         assert self.assigned == {}, "runs that never ended"
+        assert self.asked == self.answered, "cancels that were never answered"
         for session in SESSIONS:
             self.end_session(session)
         self.run_to_the_end()

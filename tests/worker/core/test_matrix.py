@@ -30,10 +30,14 @@ from rain.testing.worker_builders import (
 from rain.worker.core import core as core_module
 from rain.worker.core.actions import Run
 from rain.worker.core.events import (
+    BuiltinStopped,
     ExecutorLost,
     ExecutorReady,
+    ExecutorStopped,
+    LimitExceeded,
     ObjectArrived,
     ObjectUnreachable,
+    RunKept,
     RunsEnded,
     ServerLost,
     ServerSaid,
@@ -111,6 +115,7 @@ EVENTS: dict[str, WorkerEvent] = {
     "WithdrawTasks": ServerSaid(WithdrawTasks(1, TASKS, RUNS)),
     "WithdrawTasks other run": ServerSaid(WithdrawTasks(1, TASKS, array("I", [2]))),
     "CancelTasks": ServerSaid(CancelTasks(1, TASKS, RUNS, 0.0)),
+    "CancelTasks with grace": ServerSaid(CancelTasks(1, TASKS, RUNS, 2.0)),
     "CancelTasks other run": ServerSaid(CancelTasks(1, TASKS, array("I", [2]), 0.0)),
     "DeleteObjects input": ServerSaid(DeleteObjects(1, array("I", [10]))),
     "DeleteObjects output": ServerSaid(DeleteObjects(1, array("I", [21]))),
@@ -125,6 +130,11 @@ EVENTS: dict[str, WorkerEvent] = {
     "ExecutorReady": ExecutorReady(1),
     "ExecutorLost to blame": ExecutorLost(1, KEY, LOST),
     "ExecutorLost": ExecutorLost(1, None, LOST),
+    "ExecutorStopped": ExecutorStopped(1),
+    "BuiltinStopped": BuiltinStopped(KEY),
+    "RunKept": RunKept(1, KEY),
+    "LimitExceeded": LimitExceeded(KEY, "Memory limit of 1 B exceeded"),
+    "LimitExceeded other run": LimitExceeded((1, 20, 9), "Memory limit of 1 B exceeded"),
     "ObjectArrived": ObjectArrived((1, 10), 5),
     "ObjectUnreachable": ObjectUnreachable((1, 10), ["a:1"], "refused"),
     "StoreFailed input": StoreFailed((1, 10), "disk full"),
@@ -141,6 +151,7 @@ AssignTasks new run      running  .        .        starting ready    running
 WithdrawTasks            gone     gone     gone     .        .        .
 WithdrawTasks other run  .        .        .        .        .        .
 CancelTasks              gone     gone     gone     gone     gone     .
+CancelTasks with grace   gone     gone     gone     gone     gone     .
 CancelTasks other run    .        .        .        .        .        .
 DeleteObjects input      .        .        .        .        .        .
 DeleteObjects output     .        .        .        .        .        .
@@ -155,6 +166,11 @@ RunsEnded elsewhere      .        .        .        .        .        .
 ExecutorReady            .        .        running  .        .        .
 ExecutorLost to blame    .        .        gone     gone     gone     .
 ExecutorLost             .        .        gone     starting ready    .
+ExecutorStopped          .        .        .        .        .        .
+BuiltinStopped           .        .        .        .        .        .
+RunKept                  .        .        .        .        .        .
+LimitExceeded            .        .        .        gone     .        .
+LimitExceeded other run  .        .        .        .        .        .
 ObjectArrived            running  .        .        .        .        .
 ObjectUnreachable        gone     .        .        .        .        .
 StoreFailed input        gone     gone     gone     .        .        .

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from rain.testing.worker_builders import InputOf, TaskOf, WorkerStory, packed_template
-from rain.worker.core import core as core_module
-from rain.worker.core import dispatch, executors, lifecycle, model, objects
+from rain.worker.core import core as core_module, dispatch, executors, lifecycle, model, objects
 from rain.worker.core.core import WorkerCore
-from rain.worker.core.events import ObjectUnreachable, StoreFailed
+from rain.worker.core.events import ExecutorStopped, ObjectUnreachable, StoreFailed
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "design" / "worker-core.md"
 CLASSES = {
@@ -120,6 +119,14 @@ def batches() -> None:
     story.lose(99)
 
 
+def grace() -> None:
+    story = WorkerStory(cpus=1)
+    story.assign(TaskOf(1), templates=TEMPLATES)
+    story.ready(1)
+    story.cancel(1, grace=2.0)
+    story.happens(ExecutorStopped(1))
+
+
 def a_spare_comes_and_goes() -> None:
     story = WorkerStory(spare_executors=1)
     story.tick(1.0)
@@ -147,6 +154,7 @@ def objects_come_and_go() -> None:
 def test_transitions_are_those_of_the_page(recorders):
     tasks_end_in_every_state()
     batches()
+    grace()
     a_spare_comes_and_goes()
     objects_come_and_go()
     for thing, recorder in recorders.items():

@@ -414,11 +414,13 @@ class TestCancel:
         story = python_worker()
         story.assign(TaskOf(20), TaskOf(21), TaskOf(22, [10]), objects=[InputOf(10)])
         story.cancel(21, 22)
-        assert story.told() == []
+        assert story.stopped() == [21, 22]
         assert not story.all(KillExecutor)
         story.cancel(20)
         assert story.all(KillExecutor) == [KillExecutor(1)]
-        assert story.told() == []
+        assert story.told() == ["TasksStopped"]
+        story.cancel(20)
+        assert story.stopped() == [20]
 
     def test_builtin(self):
         story = WorkerStory()

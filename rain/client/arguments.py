@@ -1,0 +1,127 @@
+"""Arguments of delayed calls: packed, with the data objects inside as inputs, large ones as constants."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from rain.client.data import CONSTANT, DataObject, to_dataobj
+from rain.client.embedding import InputCollector, collecting, reference_pickle
+from rain.client.shape import object_shape
+from rain.client.task import Task
+from rain.common.errors import RainException
+from rain.common.packing import PLAIN_TYPES, PickledValue, dump_value, is_plain, pack_args
+from rain.common.pickle5 import encode_pickle5_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rain.client.session import Session
+
+LARGE = 64 << 10
+"""Bytes of a pickled argument above which it is uploaded as a constant."""
+
+_NO_KEYWORDS: dict[str, Any] = {}
+_pack_plain: Callable[[Any], bytes] = msgpack.packb
+
+
+def is_small_and_plain(value: Any) -> bool:
+    """Whether msgpack carries the value unchanged (ints beyond 64 bits and odd text excepted) and it is not large."""
+    kind = type(value)
+    return kind in PLAIN_TYPES and ((kind is not str and kind is not bytes) or len(value) <= LARGE // 4)
+
+
+class ArgumentPacker:
+    """Packs the arguments of calls in one session.
+
+    Args:
+        session: where constants are looked up.
+
+    Attributes:
+        constants: made for large arguments, by their key in `session._static_data`; not registered yet.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.constants: dict[Any, DataObject] = {}
+
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, tuple[DataObject, ...]]:
+        """The packed arguments of a call, and the data objects in them: the inputs that follow the function.
+
+        Raises:
+            RainException: an argument cannot be pickled.
+        """
+        if not kwargs and all(map(is_small_and_plain, args)):
+            try:
+                return _pack_plain((args, _NO_KEYWORDS)), ()
+            except (OverflowError, UnicodeEncodeError):
+                pass  # a large int, or a str with surrogates: these are pickled
+        collector = InputCollector()
+        with collecting(collector):
+            packed = pack_args(
+                [self._pack_one(value, collector) for value in args],
+                {name: self._pack_one(value, collector) for name, value in kwargs.items()},
+            )
+        return packed, tuple(collector.inputs)
+
+    def _pack_one(self, value: Any, collector: InputCollector) -> Any:
+        kind = type(value)
+        if kind in PLAIN_TYPES and is_plain(value):
+            if kind is str:
+                data = value.encode() if len(value) > LARGE // 4 else b""
+                return value if len(data) <= LARGE else self._constant("text", [data], collector)
+            return value if kind is not bytes or len(value) <= LARGE else self._constant("", [value], collector)
+        if isinstance(value, (Task, DataObject)):
+            return PickledValue(reference_pickle(*collector.add(to_dataobj(value))))
+        parts = _pickled(value)
+        if sum(map(_size, parts)) > LARGE:
+            return self._constant("pickle5", parts, collector)
+        if len(parts) == 2:  # no buffers beside the pickle
+            return PickledValue(bytes(parts[1]))
+        return PickledValue(_pickled_alone(value))
+
+    def _constant(
+        self, content_type: str, parts: list[bytes | memoryview], collector: InputCollector
+    ) -> PickledValue:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        assert isinstance(data, bytes)
+        key = ("argument", content_type, hashlib.blake2b(data, digest_size=20).digest())
+        known = self._session._static_data.get(key) or self.constants.get(key)
+        if known is None:
+            known = self.constants[key] = DataObject.__new__(DataObject)
+            known._fill(object_shape("argument", content_type), CONSTANT, data)
+            known._keep = True
+        return PickledValue(reference_pickle(*collector.add(known)))
+
+    def register(self) -> None:
+        """Make the constants part of the session."""
+        if self.constants:
+            self._session._register(*self.constants.values())
+            self._session._static_data.update(self.constants)
+            self.constants = {}
+
+
+def _size(part: bytes | memoryview) -> int:
+    return len(part) if isinstance(part, bytes) else part.nbytes
+
+
+def _pickled(value: Any) -> list[bytes | memoryview]:
+    try:
+        return encode_pickle5_parts(value)
+    except RainException:
+        raise
+    except Exception as error:  # a value's own methods may raise anything
+        raise _unpicklable(value, error) from error
+
+
+def _pickled_alone(value: Any) -> bytes:
+    try:
+        return dump_value(value)
+    except Exception as error:  # as above
+        raise _unpicklable(value, error) from error
+
+
+def _unpicklable(value: Any, error: Exception) -> RainException:
+    return RainException(f"An argument of type {type(value).__name__} cannot be pickled: {error!r}")

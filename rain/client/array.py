@@ -1,0 +1,357 @@
+"""Task arrays: many tasks made of one function and columns of arguments, as one object."""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from collections import Counter
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, overload
+
+from rain.client.array_results import iterate_in_order, iterate_unordered, values_of, wait_for
+from rain.client.data import OUTPUT, DataObject, output_object
+from rain.client.handles import ArrayOutput, ArrayTask
+from rain.client.site import here
+from rain.client.states import ask_states, count_states
+from rain.client.waiting import cancel_tasks
+from rain.common.errors import RainException
+from rain.common.states import TERMINAL_STATES, DataObjectState, TaskState
+from rain.protocol.messages import KEEP, SubmitChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from rain.client.session import Session
+    from rain.client.shape import TaskShape
+    from rain.client.task import Task
+
+MEMBERS_PER_CHUNK = 5000
+"""Members whose tasks and outputs fill one chunk of a submit."""
+
+
+class TaskArray:
+    """The tasks of one `session.map`; made by that only.
+
+    The ids are those of the n outputs, then those of the n tasks. Handles of single members are made when asked for.
+
+    Args:
+        session: theirs.
+        shape: what the members have in common.
+        function: the function, input 0 of each member.
+        packed: the packed arguments of each member.
+        input_counts, inputs: number of further inputs per member and their ids, flattened; None if no member has any.
+        held: handles of these inputs, referred to until submit.
+        keep: whether the outputs are kept.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        shape: TaskShape,
+        function: DataObject,
+        packed: list[bytes],
+        input_counts: array[int] | None,
+        inputs: array[int] | None,
+        held: list[Any],
+        keep: bool,
+    ) -> None:
+        self._session = session
+        self._shape = shape
+        self._function = function
+        self._packed = packed
+        self._input_counts = input_counts
+        self._inputs = inputs
+        self._offsets: list[int] | None = None
+        self._held = held
+        self._keep = keep
+        self._unkept: set[int] = set()
+        self._states: bytes | None = None
+        self._members: weakref.WeakValueDictionary[int, ArrayTask] = weakref.WeakValueDictionary()
+        self._outputs: weakref.WeakValueDictionary[int, ArrayOutput] = weakref.WeakValueDictionary()
+        self._stack = here()
+        self._first = 0
+        session._register_array(self)
+
+    def __del__(self) -> None:
+        if self._keep and self._first and self._packed and self._session.active and self._is_submitted:
+            start = self._first
+            for index in sorted(self._unkept):
+                self._session._dropped.append((self._session.session_id, start, self._first + index - start))
+                start = self._first + index + 1
+            self._session._dropped.append(
+                (self._session.session_id, start, self._first + len(self._packed) - start)
+            )
+
+    @property
+    def session(self) -> Session:
+        """The session it belongs to."""
+        return self._session
+
+    @property
+    def _is_submitted(self) -> bool:
+        return self._first < self._session._submitted or not self._packed
+
+    def _task_numbers(self, start: int = 0, stop: int | None = None) -> array[int]:
+        first = self._first + len(self._packed)
+        return array("I", range(first + start, first + (len(self._packed) if stop is None else stop)))
+
+    def _output_numbers(self, start: int, stop: int) -> array[int]:
+        return array("I", range(self._first + start, self._first + stop))
+
+    # --- members ----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | list[Task]:
+        if isinstance(index, slice):
+            return [self._member(position) for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        return self._member(position)
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self._member, range(len(self)))
+
+    def _member(self, index: int) -> ArrayTask:
+        task = self._members.get(index)
+        if task is None:
+            task = self._members[index] = self._make_member(index)
+        return task
+
+    def _output(self, index: int) -> ArrayOutput:
+        output = self._outputs.get(index)
+        if output is None:
+            output = self._outputs[index] = self._make_output(index)
+        return output
+
+    def _make_output(self, index: int) -> ArrayOutput:
+        output: ArrayOutput = ArrayOutput.__new__(ArrayOutput)
+        output._shape = self._shape.outputs[0]
+        output._role = OUTPUT
+        output._data = None
+        output._keep = self._keep and index not in self._unkept
+        output._own_spec = None
+        output._own_state = self._state_of_output(index)
+        output._info = None
+        output._array = self
+        output._session = self._session
+        output._number = self._first + index
+        return output
+
+    def _make_member(self, index: int) -> ArrayTask:
+        task: ArrayTask = ArrayTask.__new__(ArrayTask)
+        task._shape = self._shape
+        task._args = self._packed[index]
+        task._inputs = (self._function, *self._inputs_of(index))
+        task._outputs = (self._output(index),)
+        task._own_spec = None
+        task._own_state = None if self._states is None else TaskState(self._states[index])
+        task._info = None
+        task._stack = self._stack
+        task._array = self
+        task._session = self._session
+        task._number = self._first + len(self._packed) + index
+        return task
+
+    def _state_of_output(self, index: int) -> DataObjectState | None:
+        if self._states is None:
+            return None
+        is_good = self._states[index] == TaskState.finished
+        return DataObjectState.finished if is_good else DataObjectState.aborted
+
+    def _inputs_of(self, index: int) -> list[DataObject]:
+        if self._inputs is None:
+            return []
+        offsets = self._input_offsets()
+        numbers = self._inputs[offsets[index] : offsets[index + 1]]
+        return [self._input(number) for number in numbers]
+
+    def _input(self, number: int) -> DataObject:
+        known = self._session._find(number)
+        if isinstance(known, DataObject):
+            return known
+        bare = output_object(self._shape.outputs[0])
+        bare._session = self._session
+        bare._number = number
+        return bare
+
+    def _find(self, number: int, *, make: bool) -> Task | DataObject | None:
+        """The handle of a task or output by its number."""
+        is_task, index = divmod(number - self._first, len(self._packed))
+        if make:
+            return self._member(index) if is_task else self._output(index)
+        return self._members.get(index) if is_task else self._outputs.get(index)
+
+    def _take_states(self, states: bytes) -> None:
+        """All members are terminal, in these states."""
+        self._states = states
+        for index, task in list(self._members.items()):
+            task._own_state = TaskState(states[index])
+        for index, output in list(self._outputs.items()):
+            output._own_state = self._state_of_output(index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, ([self._output(index) for index in range(len(self))],)
+
+    def __repr__(self) -> str:
+        name = self._shape.options.name
+        return f"<TaskArray of {len(self)} tasks {name!r} first id={self._session.session_id}/{self._first}>"
+
+    # --- submitting -------------------------------------------------------------------------------
+
+    def _chunks(self, template: int, max_size: int) -> Iterator[SubmitChunk]:
+        """The columns of all members, in chunks of at most about `max_size` bytes of arguments."""
+        start, step = 0, MEMBERS_PER_CHUNK
+        while start < len(self):
+            packed = self._packed[start : start + step]
+            if len(packed) > 1 and sum(map(len, packed)) > max_size:
+                step = len(packed) // 2
+                continue
+            yield self._chunk(start, template, packed)
+            start += len(packed)
+            step = MEMBERS_PER_CHUNK
+
+    def _chunk(self, start: int, template: int, packed: list[bytes]) -> SubmitChunk:
+        count = len(packed)
+        counts, inputs = self._input_columns(start, start + count)
+        flags = bytearray([KEEP if self._keep else 0]) * count
+        for index in self._unkept:
+            if start <= index < start + count:
+                flags[index - start] = 0
+        return SubmitChunk(
+            self._session.session_id,
+            templates=[],
+            tasks=self._task_numbers(start, start + count),
+            task_templates=array("I", [template]) * count,
+            args=list(packed),
+            input_counts=counts,
+            inputs=inputs,
+            output_counts=array("I", [1]) * count,
+            outputs=self._output_numbers(start, start + count),
+            output_flags=bytes(flags),
+            objects=array("I"),
+            object_flags=b"",
+            object_specs=[],
+            values=[],
+        )
+
+    def _input_columns(self, start: int, stop: int) -> tuple[array[int], array[int]]:
+        """Counts and ids of the inputs of some members, the function included."""
+        function = array("I", [self._function._number])
+        if self._inputs is None or self._input_counts is None:
+            return array("I", [1]) * (stop - start), function * (stop - start)
+        width = self._input_counts[0]
+        if width * len(self) == len(self._inputs) and self._input_counts.count(width) == len(self):
+            inputs = function * ((stop - start) * (width + 1))
+            for k in range(width):
+                inputs[k + 1 :: width + 1] = self._inputs[start * width + k : stop * width : width]
+            return array("I", [width + 1]) * (stop - start), inputs
+        offsets = self._input_offsets()
+        inputs = array("I")
+        for index in range(start, stop):
+            inputs += function + self._inputs[offsets[index] : offsets[index + 1]]
+        return array("I", [1 + own for own in self._input_counts[start:stop]]), inputs
+
+    def _input_offsets(self) -> list[int]:
+        if self._offsets is None:
+            self._offsets = list(accumulate(self._input_counts or (), initial=0))
+        return self._offsets
+
+    # --- what can be done -------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> list[Any]:
+        """The values of all members, in order; submits the session first if needed.
+
+        Raises:
+            TaskException: a member failed.
+            RainTimeoutError: `timeout` seconds are over.
+            RainException: the array is submitted and not kept, or a value cannot be decoded.
+        """
+        return values_of(self, timeout)
+
+    def iter_results(self, ordered: bool = True) -> Iterator[Any]:
+        """The values as they come, or in the order in which they come; submits the session first if needed.
+
+        Raises:
+            TaskException: a member failed; when its turn comes.
+        """
+        return iterate_in_order(self) if ordered else iterate_unordered(self)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        from rain.client.awaiting import result_of_array
+
+        return result_of_array(self).__await__()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all members are finished.
+
+        Raises:
+            RainException: it is not submitted.
+            TaskException: a member failed.
+            RainTimeoutError: `timeout` seconds are over.
+        """
+        self._check_submitted()
+        wait_for(self, timeout)
+        self._take_states(bytes([TaskState.finished]) * len(self))
+
+    def done(self) -> bool:
+        """Whether all members are terminal according to the server; False when unsubmitted."""
+        if not self._is_submitted:
+            return False
+        return all(state in TERMINAL_STATES for state in ask_states(self._session, self._task_numbers()))
+
+    def counts(self) -> Counter[str]:
+        """Number of members per name of their state; nothing when unsubmitted."""
+        if not self._is_submitted:
+            return Counter()
+        return count_states(ask_states(self._session, self._task_numbers()))
+
+    def cancel(self, timeout: float | None = None) -> int:
+        """Stop all unfinished members; returns their number.
+
+        Raises:
+            RainException: it is not submitted.
+            RainTimeoutError: `timeout` seconds are over and something of them still runs.
+        """
+        self._check_submitted()
+        if not len(self):
+            return 0
+        return len(cancel_tasks(self._session, self._task_numbers(), f"cancelling {self!r}", timeout))
+
+    def keep(self) -> None:
+        """Set the keep flag of all outputs.
+
+        Raises:
+            RainException: it is submitted.
+        """
+        if self._packed and self._is_submitted:
+            raise RainException(f"Cannot keep {self!r}: it is submitted; call keep() before submit")
+        self._set_keep(True)
+
+    def unkeep(self) -> None:
+        """Take the keep flag of all outputs away; the server is told now if it is submitted.
+
+        Raises:
+            RainException: it is not kept.
+            TaskException: the session has failed; the outputs stay kept.
+        """
+        if not self._keep:
+            raise RainException(f"{self!r} is not kept")
+        if self._is_submitted:
+            kept = [self._first + index for index in range(len(self)) if index not in self._unkept]
+            self._session._tell_unkept(array("I", kept), f"unkeeping {self!r}")
+        self._set_keep(False)
+
+    def _set_keep(self, keep: bool) -> None:
+        self._keep = keep
+        self._unkept.clear()
+        for output in list(self._outputs.values()):
+            output._keep = keep
+
+    def _check_submitted(self) -> None:
+        if not self._is_submitted:
+            raise RainException(f"{self!r} is not submitted; call session.submit() first")

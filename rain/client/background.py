@@ -1,0 +1,74 @@
+"""The background thread of a connection: heartbeats, answers that somebody wants to be called for, and unkeeping."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import weakref
+    from collections import deque
+    from collections.abc import Iterator
+
+    from rain.client.connection import BlockingLink, Connection
+
+UNKEEP_INTERVAL = 0.5
+"""Seconds between looks for things to unkeep."""
+MAX_UNKEEP = 100_000
+"""Ids of one message that unkeeps."""
+
+
+class Signals:
+    """What a connection tells its background thread. wake: somebody wants to be called; stopped: the end."""
+
+    __slots__ = ("stopped", "wake")
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.wake = threading.Event()
+
+
+def serve(reference: weakref.ref[Connection], signals: Signals, interval: float) -> None:
+    """Run the thread; it holds the connection only while there is something to do.
+
+    Args:
+        reference: the connection.
+        signals: of the connection.
+        interval: seconds between heartbeats.
+    """
+    pause = min(interval, UNKEEP_INTERVAL)
+    next_beat = time.monotonic() + interval
+    while True:
+        signals.wake.wait(pause)
+        connection = None if signals.stopped else reference()
+        if connection is None or connection.is_lost():
+            return
+        if connection.dropped:
+            connection.unkeep_dropped()
+        if time.monotonic() >= next_beat:
+            next_beat = time.monotonic() + interval
+            connection.tick()
+        connection.serve_listeners(pause)
+        del connection
+
+
+def end(link: BlockingLink, signals: Signals, pid: int) -> None:
+    """End the thread, and the connection unless it was inherited by fork."""
+    signals.stopped = True
+    signals.wake.set()
+    if os.getpid() == pid:
+        link.close()
+
+
+def take_dropped(dropped: deque[tuple[int, int, int]]) -> Iterator[tuple[int, array[int]]]:
+    """Empty the list of dropped objects; ids by session, in messages of a bounded size."""
+    by_session: dict[int, array[int]] = {}
+    while dropped:
+        session, first, count = dropped.popleft()
+        by_session.setdefault(session, array("I")).extend(range(first, first + count))
+    for session, ids in by_session.items():
+        for start in range(0, len(ids), MAX_UNKEEP):
+            yield session, ids[start : start + MAX_UNKEEP]

@@ -1,0 +1,127 @@
+"""Waiting for things of one session, cancelling them, and what their handles know afterwards."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from rain.client.data import DataObject
+from rain.client.states import take_all_states, take_states
+from rain.client.task import Task
+from rain.common.errors import RainException, TaskException
+from rain.common.failure import Failure
+from rain.common.states import DataObjectState, TaskState
+from rain.protocol.messages import WAIT_ALL, WAIT_SESSION, WAIT_SOME, Cancel, Cancelled, Wait, WaitDone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rain.client.session import Session
+
+
+def numbers_of(things: Iterable[Task | DataObject]) -> array[int]:
+    """The numbers of things, in order."""
+    return array("I", [thing._number for thing in things])
+
+
+def names_of(things: list[Any]) -> str:
+    """The first things, for error texts."""
+    shown = ", ".join(repr(thing) for thing in things[:3])
+    return f"{shown} and {len(things) - 3} more" if len(things) > 3 else shown or "nothing"
+
+
+def wait_for_all(session: Session, things: list[Task | DataObject], timeout: float | None) -> None:
+    """See `Session.wait`."""
+    numbers = numbers_of(things)
+    try:
+        session._wait_for(
+            lambda seq: Wait(seq, session.session_id, WAIT_ALL, numbers), f"waiting for {names_of(things)}", timeout
+        )
+    except TaskException:
+        if session._is_uneven:
+            take_states(session, things)
+        raise
+    _note_finished(session, things)
+
+
+def wait_for_some(
+    session: Session, things: list[Task | DataObject], timeout: float | None
+) -> tuple[list[Task], list[DataObject]]:
+    """See `Session.wait_some`."""
+    session._check_open()
+    numbers = numbers_of(things)
+    mode = WAIT_SOME if things else WAIT_ALL
+    reply = session._wait_for(
+        lambda seq: Wait(seq, session.session_id, mode, numbers), f"waiting for one of {names_of(things)}", timeout
+    )
+    assert isinstance(reply, WaitDone)
+    finished = set(reply.ids)
+    found = list({thing._number: thing for thing in things if thing._number in finished}.values())
+    if session._is_uneven:
+        take_states(session, found)
+    else:
+        _note_finished(session, found)
+    tasks = [thing for thing in found if isinstance(thing, Task)]
+    return tasks, [thing for thing in found if isinstance(thing, DataObject)]
+
+
+def wait_for_session(session: Session, timeout: float | None, check: bool) -> None:
+    """See `Session.wait_all`."""
+    submitted = session._submitted
+    reply = session._connected().wait(
+        lambda seq: Wait(seq, session.session_id, WAIT_SESSION, array("I")),
+        f"waiting for all tasks of session {session.session_id}",
+        session=session.session_id,
+        timeout=timeout,
+    )
+    goes_on = isinstance(reply, Failure) and reply.kind == "task" and session.spec.on_failure == "continue"
+    if not goes_on:
+        session._raise_failure(reply)
+    _settle(session, submitted)
+    if session._is_uneven:
+        take_all_states(session, submitted)
+    if check:
+        session._raise_failure(reply)
+
+
+def cancel_tasks(session: Session, numbers: array[int], what: str, timeout: float | None) -> array[int]:
+    """Cancel tasks, all if there are no numbers; returns those that were stopped before their end."""
+    connection = session._connected()
+    session._was_cancelled = True
+    reply = connection.wait(
+        lambda seq: Cancel(seq, session.session_id, numbers), what, session=session.session_id, timeout=timeout
+    )
+    if isinstance(reply, Failure) and reply.kind == "task":
+        return array("I")  # the session has failed: everything in it is terminal
+    session._raise_failure(reply)
+    assert isinstance(reply, Cancelled)
+    for number in reply.ids:
+        thing = session._find(number, make=False)
+        if isinstance(thing, Task):
+            thing.state = TaskState.cancelled
+    return reply.ids
+
+
+def cancel_task(task: Task, timeout: float | None) -> bool:
+    """See `Task.cancel`."""
+    if not task._is_submitted:
+        raise RainException(f"{task!r} is not submitted, so there is nothing to cancel")
+    return task._number in cancel_tasks(task._session, array("I", [task._number]), f"cancelling {task!r}", timeout)
+
+
+def _note_finished(session: Session, things: Iterable[Task | DataObject]) -> None:
+    for thing in things:
+        session._note(thing)
+        thing._own_state = TaskState.finished if isinstance(thing, Task) else DataObjectState.finished
+
+
+def _settle(session: Session, submitted: int) -> None:
+    """Everything submitted is terminal; what is in another state than finished is noted after this."""
+    with session._lock:
+        session._settled = max(session._settled, submitted)
+        noted = [*session._noted, *session._noted_weakly]
+        session._noted.clear()
+        session._noted_weakly.clear()
+        for thing in noted:
+            if thing._own_state != DataObjectState.removed or isinstance(thing, Task):
+                thing._own_state = None

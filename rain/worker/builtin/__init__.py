@@ -1,0 +1,1 @@
+"""The tasks a worker runs itself, one module per kind."""
