@@ -218,6 +218,11 @@ class Client:
             self.cluster.close()
 
 
+def _close_own(data: DataClient, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child would end the connections of its parent
+        data.close()
+
+
 def _worker_entry(entry: dict[str, Any]) -> dict[str, Any]:
     read = {**entry, "governor_id": entry["worker_id"]}
     for key in _ID_LISTS:

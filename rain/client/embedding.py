@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rain.common.errors import RainException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rain.client.data import DataObject
 
 
@@ -23,7 +21,7 @@ class InputCollector:
         labels: `NAME{k}`, where NAME is the argument and k counts inside it.
     """
 
-    __slots__ = ("_check", "_content_type", "_load", "_met", "_name", "inputs", "labels")
+    __slots__ = ("_content_type", "_load", "_met", "_name", "inputs", "labels")
 
     def __init__(self) -> None:
         self.inputs: list[DataObject] = []
@@ -32,28 +30,18 @@ class InputCollector:
         self._name = ""
         self._load: bool | None = None
         self._content_type: str | None = None
-        self._check: Callable[[DataObject], None] | None = None
 
-    def begin(
-        self,
-        name: str,
-        load: bool | None,
-        content_type: str | None,
-        check: Callable[[DataObject], None] | None = None,
-    ) -> None:
-        """The next argument is pickled: its name, how it wants its data objects, and what refuses wrong ones."""
+    def begin(self, name: str, load: bool | None, content_type: str | None) -> None:
+        """The next argument is pickled: its name, and how it wants its data objects."""
         self._name = name
         self._load = load
         self._content_type = content_type
-        self._check = check
         self._met = {}
 
     def add(self, dataobj: DataObject) -> tuple[Any, ...]:
         """Note a data object; returns the arguments of its unpickling call."""
         reference = self._met.get(id(dataobj))
         if reference is None:
-            if self._check is not None:
-                self._check(dataobj)
             # The function blob is input 0.
             label = f"{self._name}{{{len(self._met)}}}"
             reference = (label, len(self.inputs) + 1, self._load, self._content_type)

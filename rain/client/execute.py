@@ -122,9 +122,7 @@ class Command:
             arg if isinstance(arg, str) else (in_paths if arg.is_input else out_paths)[arg.position]
             for arg in self._args
         ]
-        mappings = [
-            {"path": path, "write": bool(one.write)} for path, one in zip(in_paths, self.inputs, strict=True)
-        ]
+        mappings = [{"path": path, "write": bool(one.write)} for path, one in zip(in_paths, self.inputs, strict=True)]
         return {"args": args, "in_paths": mappings, "out_paths": list(out_paths), "shell": self._shell}
 
 

@@ -161,17 +161,25 @@ class Graph:
 def session_graph(session: Session, show_ids: bool = True) -> Graph:
     """Tasks (ovals) and data objects (boxes, outlined if kept) of a session; keys of the nodes are their ids."""
     graph = Graph()
-    for thing in session._things:
-        node = graph.node(thing.id)
-        node.fillcolor = _TASK_COLOR if isinstance(thing, Task) else _OBJECT_COLOR
-        node.shape = "oval" if isinstance(thing, Task) else "box"
+    things = session._things
+    for thing in things:
+        _draw(graph, thing, show_ids)
+    for thing in things:
+        if isinstance(thing, Task):
+            _draw_arcs(graph, thing, show_ids)
+    return graph
+
+
+def _draw(graph: Graph, thing: Task | DataObject, show_ids: bool) -> Node:
+    node, existed = graph.node_check(thing.id)
+    if not existed:
+        is_task = isinstance(thing, Task)
+        node.fillcolor = _TASK_COLOR if is_task else _OBJECT_COLOR
+        node.shape = "oval" if is_task else "box"
         node.label = _label_of(thing, show_ids)
         if not isinstance(thing, Task) and thing.is_kept():
             node.color = _KEPT_COLOR
-    for thing in session._things:
-        if isinstance(thing, Task):
-            _add_arcs(graph, thing)
-    return graph
+    return node
 
 
 def _label_of(thing: Task | DataObject, show_ids: bool) -> str:
@@ -184,12 +192,13 @@ def _label_of(thing: Task | DataObject, show_ids: bool) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _add_arcs(graph: Graph, task: Task) -> None:
+def _draw_arcs(graph: Graph, task: Task, show_ids: bool) -> None:
+    """Inputs and outputs of which there are no handles any more are drawn here."""
     node = graph.node(task.id)
     for position, (label, dataobj) in enumerate(task.inputs.items()):
-        graph.node(dataobj.id).add_arc(node, _arc_label(position, label))
+        _draw(graph, dataobj, show_ids).add_arc(node, _arc_label(position, label))
     for position, (label, dataobj) in enumerate(task.outputs.items()):
-        node.add_arc(graph.node(dataobj.id), _arc_label(position, label))
+        node.add_arc(_draw(graph, dataobj, show_ids), _arc_label(position, label))
 
 
 def _arc_label(position: int, label: str | None) -> str:

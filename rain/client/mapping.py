@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from array import array
 from collections.abc import Sized
 from itertools import chain, repeat
@@ -73,10 +74,10 @@ def _pack(
 ) -> tuple[list[bytes], array[int] | None, array[int] | None, list[Any]]:
     """Packed arguments, number of inputs and their ids (None: those of the handles), and the handles."""
     references = [_references(session, column) for column in columns]
-    if all(numbers is not None or _is_plain(column) for column, numbers in zip(columns, references, strict=True)):
-        fast = _pack_columns(columns, references)
-        if fast is not None:
-            return (*fast, [column for column, numbers in zip(columns, references, strict=True) if numbers])
+    values = [_packable(column) if ids is None else [] for column, ids in zip(columns, references, strict=True)]
+    fast = _pack_columns([one for one in values if one is not None], references) if None not in values else None
+    if fast is not None:
+        return (*fast, [column for column, ids in zip(columns, references, strict=True) if ids])
     packed: list[bytes] = []
     held: list[DataObject] = []
     counts = array("I")
@@ -91,9 +92,9 @@ def _pack(
 
 
 def _pack_columns(
-    columns: list[Column], references: list[array[int] | None]
+    columns: list[list[Any]], references: list[array[int] | None]
 ) -> tuple[list[bytes], array[int] | None, array[int] | None] | None:
-    """Columns of plain values and of data objects; None if a value is not as plain as its type says."""
+    """Columns that msgpack can carry, and of data objects; None if a value is not as plain as its type says."""
     sources: list[Iterable[Any]] = []
     numbers = [ids for ids in references if ids is not None]
     index = 0
@@ -114,14 +115,26 @@ def _pack_columns(
     return packed, array("I", [len(numbers)]) * len(packed), inputs
 
 
-def _is_plain(column: Column) -> bool:
-    """Whether msgpack carries all values unchanged, and none is large."""
-    kinds = set(map(type, column))
-    if not kinds <= PLAIN_TYPES:
-        return False
-    if kinds.isdisjoint((str, bytes)):
-        return True
-    return all(len(value) <= LARGE // 4 for value in column if type(value) is str or type(value) is bytes)
+def _packable(column: Column) -> list[Any] | None:
+    """The column as msgpack can carry it; None if a value is large, holds data objects, or is hard to pickle."""
+    values = list(column)
+    kinds = set(map(type, values))
+    if kinds <= PLAIN_TYPES and kinds.isdisjoint((str, bytes)):
+        return values
+    for position, value in enumerate(values):
+        kind = type(value)
+        if kind is str or kind is bytes:
+            if len(value) > LARGE // 4:
+                return None
+        elif kind not in PLAIN_TYPES:
+            try:
+                blob = pickle.dumps(value, 5)
+            except Exception:  # the value's own methods may raise anything; the slower way tells what is wrong
+                return None
+            if len(blob) > LARGE or b"__main__" in blob:
+                return None
+            values[position] = PickledValue(blob)
+    return values
 
 
 def _references(session: Session, column: Column) -> array[int] | None:

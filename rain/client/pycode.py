@@ -223,9 +223,16 @@ class Remote:
                 _check_size(name, len(value) if kind is bytes else len(value.encode()))
             return value
         spec = self.inputs.get(name.partition("[")[0]) or self._keywords_input()
-        check = spec.check_type if spec is not None and spec in self._declared else None
-        collector.begin(name, spec.load if spec else None, spec.content_type if spec else None, check)
-        if kind is Task or kind is DataObject:
+        collector.begin(name, spec.load if spec else None, spec.content_type if spec else None)
+        first = len(collector.inputs)
+        packed = self._pack_value(name, value, collector)
+        if spec is not None and spec in self._declared:
+            for dataobj in collector.inputs[first:]:
+                spec.check_type(dataobj)
+        return packed
+
+    def _pack_value(self, name: str, value: Any, collector: InputCollector) -> PickledValue:
+        if type(value) is Task or type(value) is DataObject:
             return PickledValue(reference_pickle(*collector.add(to_dataobj(value))))
         started = time.perf_counter()
         blob = _dump(value)

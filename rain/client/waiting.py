@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rain.client.data import DataObject
@@ -39,7 +40,8 @@ def wait_for_all(session: Session, things: list[Task | DataObject], timeout: flo
         )
     except TaskException:
         if session._is_uneven:
-            take_states(session, things)
+            with suppress(TaskException):  # the whole session has failed
+                take_states(session, things)
         raise
     _note_finished(session, things)
 

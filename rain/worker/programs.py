@@ -117,8 +117,8 @@ class Programs:
             OSError: it cannot be started.
             ValueError: an argument holds a null character.
         """
-        # There is no way to tell posix_spawn a working directory, so this process goes there for a moment. It is four
-        # times as quick as the alternatives, and nothing in a worker uses relative paths.
+        # Python's posix_spawn takes no working directory, so this process goes there for a moment: nothing in a worker
+        # uses relative paths, and the call takes half the time of one by subprocess.
         os.chdir(directory)
         try:
             pid = os.posix_spawn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from rain.client import RainException, Task, blob, delayed, remote, tasks
+from rain.client import Output, Program, RainException, Task, blob, delayed, remote, tasks
 from rain.client.submit import SubmitPacker
 
 
@@ -19,7 +19,7 @@ def plain(value):
     return value
 
 
-@pytest.fixture(params=["Task", "remote", "delayed", "map", "concat"])
+@pytest.fixture(params=["Task", "remote", "delayed", "map", "concat", "execute", "program"])
 def make(request, graph):
     """Makes a task with options, in each of the ways there are."""
     ways = {
@@ -28,6 +28,8 @@ def make(request, graph):
         "delayed": lambda **options: delayed(plain).options(**options)(1),
         "map": lambda **options: graph.map(plain, [1], **options)[0],
         "concat": lambda **options: tasks.concat([blob(b"x")], **options),
+        "execute": lambda **options: tasks.execute("ls", stdout="out", **options),
+        "program": lambda **options: Program("ls", stdout="out", **options)(),
     }
     return ways[request.param]
 
@@ -89,6 +91,11 @@ def test_bad(make, graph, options, error):
 
 def test_cache_is_not_allowed(graph):
     calls = [
+        lambda: tasks.open("/a", cache=True),
+        lambda: tasks.Load("/a", cache=True),
+        lambda: tasks.LoadDir("/a", cache=True),
+        lambda: tasks.export(blob(b"x"), "/a", cache=True),
+        lambda: tasks.Store(blob(b"x"), "/a", cache="text"),
         lambda: Task("buildin/open", outputs=1, cache=True),
         lambda: Task("buildin/export", outputs=1, cache="text"),
         lambda: Task("a/b", outputs=0, cache=True),
@@ -123,3 +130,5 @@ def test_call_time_options_win(graph):
     changed = remote(retries=1, priority=1)(lambda ctx: b"").options(retries=5)
     task = changed()
     assert (task.spec.retries, task.spec.priority) == (5, 1)
+    program = Program("ls", stdout=Output("out")).options(retries=2)
+    assert program().spec.retries == 2

@@ -21,8 +21,8 @@ NAMES = {
         + _ERRORS
     ),
     "rain.client.tasks": (
-        "Concat Sleep Load LoadDir Store Execute MakeDirectory SliceDirectory concat sleep open open_dir export execute "
-        "make_directory slice_directory"
+        "Concat Sleep Load LoadDir Store Execute MakeDirectory SliceDirectory "
+        "concat sleep open open_dir export execute make_directory slice_directory"
     ),
     "rain.client.session": "Session SessionBinder get_active_session global_session_push global_session_pop",
     "rain.client.rpc": "common",
@@ -35,12 +35,8 @@ NAMES = {
     "rain.client.graph": "Graph Node",
     "rain.client.client": "Client",
     "rain.common": "LabeledList DataInstance ID DataType " + _ERRORS,
-    "rain.common.content_type": (
-        "check_content_type merge_content_types is_type_instance encode_value decode_value"
-    ),
-    "rain.common.attributes": (
-        "TaskSpec TaskInfo ObjectSpec ObjectInfo SessionSpec TaskSpecInput AttributeBase"
-    ),
+    "rain.common.content_type": ("check_content_type merge_content_types is_type_instance encode_value decode_value"),
+    "rain.common.attributes": ("TaskSpec TaskInfo ObjectSpec ObjectInfo SessionSpec TaskSpecInput AttributeBase"),
     "rain.common.ids": "ID",
     "rain.common.errors": _ERRORS,
     "rain.common.data_type": "DataType",
@@ -133,5 +129,5 @@ def test_classes_of_task_types():
 
     for name, task_type in TASK_TYPES.items():
         made = getattr(tasks, name)
-        assert made.TASK_TYPE == task_type
+        assert task_type == made.TASK_TYPE
         assert TaskMeta.classes[task_type] is made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rain.client import RainException, blob, directory, remote, tasks
+from rain.client import RainException, blob, delayed, directory, remote, tasks
 from rain.client.graph import Graph, Node
 from rain.client.session import Session
 
@@ -91,6 +91,20 @@ def test_graph_of_all_kinds_of_things(graph: Session):
     assert Session(None, 2).make_graph().size == 0
 
 
+def test_graph_of_delayed_tasks(session: Session):
+    first = delayed(abs)(-1)
+    second = delayed(abs)(first)
+    array = session.map(delayed(abs), range(3))
+    before = session.make_graph()
+    assert before.size == 2 * 2 + 2 * 3 + 1
+    session.submit()
+    del first
+    after = session.make_graph()
+    assert all(node.label for node in after.nodes)
+    assert after.node(second.id).shape == "oval"
+    assert after.has_node(array[2].id)
+
+
 def test_write(tmp_path, monkeypatch):
     fake_program(tmp_path, "dot", 'echo "$1"; cat')
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -126,5 +140,5 @@ def test_missing_programs(tmp_path, monkeypatch):
 def test_graphviz_fails(tmp_path, monkeypatch):
     fake_program(tmp_path, "dot", "echo no such format >&2; exit 3")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(RainException, match="exit code 3.*no such format"):
+    with pytest.raises(RainException, match=r"exit code 3.*no such format"):
         Graph().write(tmp_path / "g.strange")

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from rain.client import RainException, SessionException, Task, blob
-from rain.client import session as session_module
+from rain.client import RainException, SessionException, Task, blob, session as session_module
 from rain.client.active import clear_default
 from rain.client.session import Session, get_active_session, global_session_pop, global_session_push
 

@@ -135,7 +135,7 @@ def test_make_directory(graph):
             assert entries(task) == ("buildin/make_directory", {"paths": ["x/a", "d", "again"]}, [None], [True])
             assert list(task.inputs) == [a, d, a]
     assert tasks.make_directory([]).spec.config == {"paths": []}
-    assert list(tasks.make_directory((("c", tasks.concat([a])),)).inputs)[0].is_blob()
+    assert tasks.make_directory((("c", tasks.concat([a])),)).inputs[0].is_blob()
 
 
 @pytest.mark.parametrize("wrong", ["ab", 5, None, ["ab"], [("a",)], [(1, 2)], [("a", 1, 2)]])

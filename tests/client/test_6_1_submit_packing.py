@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rain.client import DataObject, InvalidRequestError, Output, Remote, Task, blob, tasks
-from rain.client import submit as submit_module
+from rain.client import DataObject, InvalidRequestError, Output, Remote, Task, blob, submit as submit_module, tasks
 from rain.client.session import Session
 from rain.client.submit import SubmitPacker
 from rain.common.packing import unpack

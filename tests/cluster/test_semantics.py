@@ -86,7 +86,7 @@ def test_directory_of_large_files_through_a_program(client: Client, tmp_path: Pa
         moved = tasks.Execute(
             "cp -r in out && mv out/one out/sub/moved",
             shell=True,
-            input_paths=[InputDir("in", dataobj=directory(tree))],
+            input_paths=[InputDir("in", dataobj=directory(tree), write=True)],
             output_paths=[OutputDir("out")],
         )
         moved.keep_outputs()

@@ -3,8 +3,7 @@ from collections import OrderedDict
 
 import msgpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rain.common.packing import PickledValue, dump_value, is_plain, pack_args, unpack_args
 

@@ -1,8 +1,7 @@
 """Addresses as users write them (spec 11.2 and 9)."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rain.net.address import Address
 

@@ -14,8 +14,7 @@ from rain.net.address import Address
 from rain.net.blocking import BlockingChannel
 from rain.net.secret import Secret, generate_secret
 from rain.net.sockets import bind_listening, server_handshake, shake_hands
-from rain.protocol import codec
-from rain.protocol import messages as m
+from rain.protocol import codec, messages as m
 from rain.protocol.framing import FrameReader
 from rain.protocol.limits import ProtocolError
 from tests.net.hostile import nothing_left

@@ -14,8 +14,7 @@ from rain.net.address import Address
 from rain.net.channel import connect
 from rain.net.listener import Listener, listen
 from rain.net.secret import Secret, generate_secret
-from rain.protocol import codec
-from rain.protocol import messages as m
+from rain.protocol import codec, messages as m
 from tests.net.hostile import fire_one, hello
 
 SECRET = generate_secret()

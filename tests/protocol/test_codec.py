@@ -8,8 +8,7 @@ from typing import Any
 import capnp
 import msgpack
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rain.protocol import messages as m
 from rain.protocol.codec import MESSAGE_CLASSES, SCHEMA_PATH, camel_case, decode, encode, encode_parts

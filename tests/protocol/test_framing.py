@@ -4,8 +4,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rain.protocol.framing import FrameReader, segment_table
 from rain.protocol.limits import MAX_SEGMENTS, ProtocolError

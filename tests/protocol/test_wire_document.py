@@ -8,8 +8,7 @@ from typing import get_args
 
 import pytest
 
-from rain.protocol import limits
-from rain.protocol import messages as m
+from rain.protocol import limits, messages as m
 from rain.protocol.codec import MESSAGE_CLASSES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "design" / "wire-protocol.md").read_text("utf-8")

@@ -583,7 +583,10 @@ def register(protocol="rain-py-1", type="py"):
 @pytest.mark.parametrize(
     ("first", "expected"),
     [
-        ("register('msgpack-7')", "protocol 'msgpack-7' and type 'py', expected were protocol 'msgpack-1' or 'rain-py-1'"),
+        (
+            "register('msgpack-7')",
+            "protocol 'msgpack-7' and type 'py', expected were protocol 'msgpack-1' or 'rain-py-1'",
+        ),
         ("register('cbor-1')", "by MessagePack with protocol 'cbor-1'"),
         ("register(type='other')", "type 'other'"),
         ("raw(b'\\x82garbage')", "CBOR"),

@@ -10,8 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rain.common.comm import MAX_FRAME, FrameError
 from rain.common.fs import pack_directory

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rain.worker.store import INLINE_LIMIT, Store, StoreError
-from rain.worker.store import store as store_module
+from rain.worker.store import INLINE_LIMIT, Store, StoreError, store as store_module
 
 KB = 1024
 BIG = 100 * KB
