@@ -98,6 +98,7 @@ class Session:
         self._was_cancelled = False
         self._templates: dict[bytes, int] = {}
         self._static_data: dict[Any, DataObject] = {}
+        self._large_constants: dict[bytes, DataObject] = {}
         if default:
             self.set_as_default()
 
@@ -162,7 +163,7 @@ class Session:
             self.active = False
             self._registry = Registry()
             self._noted = []
-            self._static_data = {}
+            self._static_data, self._large_constants = {}, {}
         clear_default(self)
         client = self.client
         if client is None:

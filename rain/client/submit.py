@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
 from rain.client.array import TaskArray
@@ -10,7 +11,7 @@ from rain.client.data import CONSTANT, DECLARED, DataObject
 from rain.client.specs import edited_task, object_shape
 from rain.client.task import Task
 from rain.common.errors import InvalidRequestError
-from rain.protocol.messages import INLINE, KEEP, UPLOADED, ConstantPiece, SubmitChunk
+from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, ConstantPiece, SubmitChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,6 +25,8 @@ MAX_CHUNK = 8 << 20
 """Bytes of a chunk."""
 MAX_INLINE = 1 << 20
 """Larger constants travel in pieces."""
+SHARED_FROM = 64 << 10
+"""Equal constants of at least so many bytes are uploaded once per session."""
 PIECE = 8 << 20
 """Bytes of a piece."""
 _NODE_COST = 48
@@ -83,6 +86,7 @@ class SubmitPacker:
         self._by_shape: dict[TaskShape, int] = {}
         self._undefined: dict[int, DataObject] = {}
         self._columns = _Columns()
+        self._large: set[int] = set()
 
     def messages(self, things: Iterable[Task | DataObject | TaskArray]) -> Iterator[SubmitChunk | ConstantPiece]:
         """The messages of the submit, in the order to be sent; the commit is the caller's.
@@ -168,6 +172,11 @@ class SubmitPacker:
 
     def _add_constant(self, dataobj: DataObject) -> Iterator[SubmitChunk | ConstantPiece]:
         data = cast(bytes, dataobj._data)
+        source = self._equal_constant(dataobj, data) if len(data) >= SHARED_FROM else None
+        if source is not None:
+            self._add_object(dataobj, object_shape(dataobj), SAME)
+            self._columns.values.append(source._number.to_bytes(4, "little"))
+            return
         if len(data) > MAX_INLINE:
             yield from self._pieces(dataobj._number, data)
             self._add_object(dataobj, object_shape(dataobj), UPLOADED)
@@ -177,6 +186,16 @@ class SubmitPacker:
         self._add_object(dataobj, object_shape(dataobj), INLINE)
         self._columns.values.append(data)
         self._columns.size += len(data)
+
+    def _equal_constant(self, dataobj: DataObject, data: bytes) -> DataObject | None:
+        """A constant with the same value which the server has: of this submit, or kept."""
+        digest = blake2b(data, digest_size=16).digest()
+        known = self._session._large_constants.get(digest)
+        if known is not None and (known._number in self._large or (known._is_submitted and known.is_kept())):
+            return known
+        self._session._large_constants[digest] = dataobj
+        self._large.add(dataobj._number)
+        return None
 
     def _add_object(self, dataobj: DataObject, shape: ObjectShape, flags: int) -> None:
         columns = self._columns

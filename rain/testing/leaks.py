@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import threading
 import time
@@ -66,9 +67,9 @@ def snapshot() -> Snapshot:
         processes=_processes(),
         threads=frozenset(f"{thread.name} (ident {thread.ident})" for thread in threading.enumerate()),
         descriptors=_descriptors(),
-        shared_memory=_named_entries(Path("/dev/shm")),
-        directories=_temporary_directories(Path(tempfile.gettempdir())),
-        sockets=_unix_sockets(),
+        shared_memory=_ours(_named_entries(Path("/dev/shm"))),
+        directories=_ours(_temporary_directories(Path(tempfile.gettempdir()))),
+        sockets=_ours(_unix_sockets()),
     )
 
 
@@ -143,6 +144,17 @@ def _descriptors() -> frozenset[str]:
             if target != f"/proc/{os.getpid()}/fd":
                 found.add(f"{entry} -> {target}")
     return frozenset(found)
+
+
+def _ours(paths: frozenset[str]) -> frozenset[str]:
+    """Without what belongs to clusters of others: names of Rain hold the process id of the owner."""
+    mine = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+
+    def is_foreign(path: str) -> bool:
+        owners = [int(number) for number in re.findall(r"-(\d+)(?=[-.]|$)", path)]
+        return any(pid not in mine and pid > 1 and psutil.pid_exists(pid) for pid in owners)
+
+    return frozenset(path for path in paths if not is_foreign(path))
 
 
 def _named_entries(folder: Path) -> frozenset[str]:

@@ -8,7 +8,7 @@ from rain.client import DataObject, InvalidRequestError, Output, Remote, Task, b
 from rain.client.session import Session
 from rain.client.submit import SubmitPacker
 from rain.common.packing import unpack
-from rain.protocol.messages import INLINE, KEEP, UPLOADED, ConstantPiece, SubmitChunk
+from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, ConstantPiece, SubmitChunk
 
 
 def messages(session, templates=None):
@@ -192,3 +192,12 @@ def test_packed_specs_of_many_objects_are_equal_bytes(graph):
     blob("b")
     (chunk,) = messages(graph)
     assert len(set(chunk.object_specs)) == 1
+
+
+def test_equal_large_constants_are_sent_once(graph):
+    large, small = b"x" * (64 << 10), b"y" * 100
+    for value in (large, large, small, small, large):
+        blob(value)
+    (chunk,) = messages(graph)
+    assert chunk.object_flags == bytes([INLINE, SAME, INLINE, INLINE, SAME])
+    assert chunk.values == [large, (10).to_bytes(4, "little"), small, small, (10).to_bytes(4, "little")]

@@ -216,3 +216,19 @@ def test_hundred_thousand_tasks_in_one_submit(client: Client) -> None:
         session.submit()
         session.wait_all()
         assert made[-1].output.fetch().get_bytes() == b"199998"
+
+
+def test_equal_large_constants_are_uploaded_once(client: Client) -> None:
+    value = bytes(range(256)) * (3 * MB // 256)
+    with client.new_session() as session:
+        made = [blob(value, label=f"copy {n}") for n in range(5)]
+        joined = tasks.concat(made)
+        for obj in (made[1], made[4], joined.output):
+            obj.keep()
+        session.submit()
+        assert joined.output.fetch().get_bytes() == value * 5
+        again = blob(value)
+        again.keep()
+        session.submit()
+        made[1].unkeep()
+        assert again.fetch().get_bytes() == made[4].fetch().get_bytes() == value
