@@ -248,9 +248,8 @@ class Reference:
                 if not session.needed(number):
                     obj.at_server = False
                     continue
-                producer = session.tasks[obj.producer]
-                if producer.done and not session.available(number):
-                    producer.done = False
+                if not session.available(number):
+                    session.tasks[obj.producer].done = False
                     obj.produced = False
                     changed = True
 
