@@ -12,6 +12,10 @@ SOAK_MINUTES ?= 10
 NEED_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; } \
 	|| { echo "Please install the Debian package python3-venv (as root: apt-get install python3-venv)." >&2; exit 1; }
+# Tests build the executor in C and compile an example.
+NEED_CC = command -v cc >/dev/null \
+	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } \
+	|| { echo "Please install a C compiler (as root: apt-get install gcc libc6-dev)." >&2; exit 1; }
 
 .PHONY: demo test lint check bench-setup bench soak clean
 
@@ -26,6 +30,7 @@ $(DEMO_VENV)/.installed: pyproject.toml setup.py $(shell find rain -name '*.py' 
 
 $(VENV)/.test-installed: pyproject.toml setup.py
 	@$(NEED_VENV)
+	@$(NEED_CC)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@

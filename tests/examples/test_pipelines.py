@@ -16,7 +16,6 @@ from tests.examples.test_examples import EXAMPLES, run
 
 pytestmark = pytest.mark.cluster
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 STATISTICS = """\
 count     100
 mean      3383.500
@@ -30,7 +29,6 @@ deviation 3009.196
 """
 
 
-@needs_compiler
 def test_a_c_project_is_compiled_linked_and_run(tmp_path: Path) -> None:
     done = run("compile.py", "--out", str(tmp_path / "bin"))
     assert done.stdout == STATISTICS + "6 sources compiled\n"
@@ -39,7 +37,6 @@ def test_a_c_project_is_compiled_linked_and_run(tmp_path: Path) -> None:
     assert fetched.stdout.splitlines()[:3] == ["count     3", "mean      2.000", "median    2.000"]
 
 
-@needs_compiler
 def test_an_error_of_the_compiler_is_shown(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(EXAMPLES / "compile", project)

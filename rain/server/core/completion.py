@@ -82,12 +82,11 @@ def _outdated_result(state: ServerState, session: Session, worker: Worker, task:
     if session.stopping.get(task) == worker.incarnation and graph.run[task] == run:
         run_is_gone(state, session, task)
         for obj in graph.outputs_of(task):
-            if worker.incarnation not in graph.replicas_of(obj):
-                state.delete_copy(worker.incarnation, session.number, obj)
+            _surplus_copy(state, session, worker, obj)
 
 
 def _surplus_copy(state: ServerState, session: Session, worker: Worker, obj: int) -> None:
-    """A task that ran again made an object that was never lost, or is not needed: the first value stays."""
+    """A value nobody waits for: the object was never lost and the first value stays, or it is not wanted."""
     if worker.incarnation not in session.graph.replicas_of(obj):
         state.delete_copy(worker.incarnation, session.number, obj)
 

@@ -197,7 +197,6 @@ def get_server_info(state: ServerState, client: ClientPeer, message: GetServerIn
     state.info_requests[number] = request
     for worker in state.workers.values():
         state.send(worker.peer, GetWorkerInfo(number))
-    settle_info_requests(state)
 
 
 def settle_info_requests(state: ServerState) -> None:
@@ -224,10 +223,9 @@ def settle_info_requests(state: ServerState) -> None:
         for session in state.sessions.values():
             for name, count in state.task_counts(session).items():
                 tasks[name] = tasks.get(name, 0) + count
-        client = state.clients.get(request.peer)
         server = {
             "version": state.options.version,
-            "address": client.local if client is not None else state.options.address,
+            "address": state.clients[request.peer].local,
             "http_url": None,
             "uptime": state.now - (state.started or state.now),
             "sessions": len(state.sessions),

@@ -40,7 +40,6 @@ class CoreOptions:
     message_budget: int = 8 << 20
     constant_memory: int = 256 << 10
     version: str = ""
-    address: str = ""
     check: bool = False
     test_mode: bool = False
 

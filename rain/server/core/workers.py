@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rain.server.scheduler.resources import ZERO_CPU_SLOT, Request
+from rain.server.scheduler.resources import Request
 
 
 @dataclass(slots=True)
@@ -79,7 +79,3 @@ class Worker:
         if self.free_cpus < request.cpus:
             return False
         return all(self.free.get(name, 0) >= amount for name, amount in request.other)
-
-    def busy_slots(self) -> int:
-        """Tasks with cpus=0 that are assigned."""
-        return self.offer[ZERO_CPU_SLOT] - self.free[ZERO_CPU_SLOT]
