@@ -85,6 +85,7 @@ def decode_arrow(data: bytes | bytearray | memoryview) -> Any:
     pa = import_extra("pyarrow", "arrow")
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
         table = reader.read_all()
+    table.validate(full=True)  # looking at a damaged table ends the process
     metadata = table.schema.metadata or {}
     if metadata.get(_KIND) == _SINGLE_VALUE:
         return table.column("value")[0].as_py()

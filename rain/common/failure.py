@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 FailureKind = Literal["task", "cancelled", "session", "invalid", "connection", "internal"]
 
+_KINDS = get_args(FailureKind)
 MAX_TEXT = 1 << 20
 MAX_EXCEPTION = 64 << 10
 
@@ -45,5 +46,25 @@ class Failure:
 
     @classmethod
     def from_map(cls, data: dict[str, Any]) -> Failure:
-        """Inverse of `to_map`; unknown keys are a TypeError."""
-        return cls(**data)
+        """Inverse of `to_map`.
+
+        Raises:
+            ValueError: a key is unknown or missing, or a value is of a wrong type.
+        """
+        try:
+            failure = cls(**data)
+        except TypeError as error:
+            raise ValueError(f"not a failure: {error}") from None
+        sound = (
+            isinstance(failure.kind, str)
+            and failure.kind in _KINDS
+            and isinstance(failure.message, str)
+            and isinstance(failure.debug, str)
+            and isinstance(failure.worker, str)
+            and type(failure.session) is type(failure.task) is type(failure.attempts) is int
+            and isinstance(failure.exception, bytes | None)
+            and isinstance(failure.retriable, bool)
+        )
+        if not sound:
+            raise ValueError("a field of a failure has a wrong type")
+        return failure

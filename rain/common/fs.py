@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
+from rain.common.tarreading import Member, TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,27 +136,32 @@ def unpack_directory(data: bytes | memoryview | IO[bytes], target: str | os.Path
         RainException: damaged, or a member would lie outside `target`; nothing is written there.
         FileExistsError: a member exists.
     """
-    source = io.BytesIO(data) if isinstance(data, bytes | memoryview) else data
+    for _ in unpack_members(data, target):
+        pass
+
+
+def unpack_members(data: bytes | memoryview | IO[bytes], target: str | os.PathLike[str]) -> Iterator[None]:
+    """As `unpack_directory`, member by member: after each one something else may be done."""
     root = os.path.abspath(target)
     os.makedirs(root, exist_ok=True)
     links: list[tuple[str, str]] = []
-    try:
-        with tarfile.open(fileobj=source, mode="r:") as archive:
-            for member in archive:
-                path = _member_path(root, member.name)
-                if member.isdir():
-                    os.makedirs(path, exist_ok=True)
-                elif member.isreg():
-                    _extract_file(archive, member, path)
-                elif member.issym():
-                    _check_link(root, path, member)
-                    links.append((member.linkname, path))
-                else:
-                    raise RainException(f"Archive member {member.name!r} is neither file, directory nor symlink")
-    except tarfile.TarError as error:
-        raise RainException(f"Damaged archive: {error}") from error
+    archive = TarReader(_opened(data))
+    for member in archive.members():
+        path = _member_path(root, member.name)
+        if member.kind == "directory":
+            os.makedirs(path, exist_ok=True)
+        elif member.kind == "file":
+            _extract_file(archive, member, path)
+        else:
+            _check_link(root, path, member)
+            links.append((member.link, path))
+        yield
     # Last, so that no member is ever written through a link.
     _make_links(os.path.realpath(root), root, links)
+
+
+def _opened(data: bytes | memoryview | IO[bytes]) -> IO[bytes]:
+    return io.BytesIO(data) if isinstance(data, bytes | memoryview) else data
 
 
 def _make_links(real_root: str, root: str, links: list[tuple[str, str]]) -> None:
@@ -172,7 +178,7 @@ def _make_links(real_root: str, root: str, links: list[tuple[str, str]]) -> None
         for path in made:
             if not _is_inside(os.path.realpath(path), real_root):
                 raise RainException(f"Archive member {os.path.relpath(path, root)!r} links outside of the directory")
-    except RainException:
+    except (RainException, OSError):
         for path in made:
             os.unlink(path)
         raise
@@ -181,25 +187,25 @@ def _make_links(real_root: str, root: str, links: list[tuple[str, str]]) -> None
 def _member_path(root: str, name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise RainException(f"Archive member {name!r} would lie outside of the directory")
+        raise RainException(f"Archive member {name[:1000]!r} would lie outside of the directory")
+    if len(parts) > _MAX_DEPTH:
+        raise RainException(f"Archive member {name[:1000]!r} is nested too deeply")
     return os.path.join(root, *parts)
 
 
-def _check_link(root: str, path: str, member: tarfile.TarInfo) -> None:
-    reached = os.path.normpath(os.path.join(os.path.dirname(path), member.linkname))
-    if os.path.isabs(member.linkname) or not _is_inside(reached, root):
-        raise RainException(f"Archive member {member.name!r} links outside of the directory")
+def _check_link(root: str, path: str, member: Member) -> None:
+    link = member.link
+    reached = os.path.normpath(os.path.join(os.path.dirname(path), link))
+    if not link or "\0" in link or os.path.isabs(link) or not _is_inside(reached, root):
+        raise RainException(f"Archive member {member.name[:1000]!r} links outside of the directory")
 
 
-def _extract_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    content = archive.extractfile(member)
-    if content is None:
-        raise RainException(f"Damaged archive: {member.name!r} has no content")
+def _extract_file(archive: TarReader, member: Member, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    mode = 0o755 if member.mode & 0o100 else 0o644
+    mode = 0o755 if member.executable else 0o644
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with content, open(descriptor, "wb") as target:
-        shutil.copyfileobj(content, target, 1 << 20)
+    with open(descriptor, "wb") as target:
+        archive.copy_to(target)
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -313,12 +319,7 @@ def tree_size(path: str | os.PathLike[str]) -> int:
 
 def packed_size(data: bytes | memoryview | IO[bytes]) -> int:
     """The sum of the sizes of the files in a packed directory, in bytes; RainException if it is damaged."""
-    source = io.BytesIO(data) if isinstance(data, bytes | memoryview) else data
-    try:
-        with tarfile.open(fileobj=source, mode="r:") as archive:
-            return sum(member.size for member in archive if member.isreg())
-    except tarfile.TarError as error:
-        raise RainException(f"Damaged archive: {error}") from error
+    return sum(member.size for member in TarReader(_opened(data)).members())
 
 
 def make_read_only(path: str | os.PathLike[str]) -> None:

@@ -50,6 +50,8 @@ class Resources:
         """
         gpus = resources.get("gpus")
         if isinstance(gpus, list | tuple):
+            if not all(type(index) is int and 0 <= index < _MAX_AMOUNT for index in gpus) or len(set(gpus)) < len(gpus):
+                raise ValueError("resource 'gpus' of a worker is a list of different indices")
             resources = {**resources, "gpus": len(gpus)}
         return cls._read(resources, default_cpus=0)
 

@@ -34,7 +34,8 @@ for _power, _letter in enumerate("kmgtp", start=1):
     _SIZE_UNITS[_letter] = _SIZE_UNITS[_letter + "b"] = 1000**_power
     _SIZE_UNITS[_letter + "i"] = _SIZE_UNITS[_letter + "ib"] = 1024**_power
 
-_PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+# Possessive: what was taken is not tried again in another way, which takes for ever in long texts.
+_PART = re.compile(r"\s*+(\d++(?:\.\d*+)?+|\.\d++)\s*+([a-zA-Z]*+)\s*+")
 
 
 def parse_duration(value: float | str) -> float:
@@ -69,7 +70,7 @@ def _parse_duration_text(text: str) -> float:
         total += float(match[1]) * unit
         position = match.end()
         parts += 1
-    if not parts or position < len(text):
+    if not parts or position < len(text) or not math.isfinite(total):
         raise ValueError(f"{text!r} is not a duration; expected e.g. '5 s', '2 min', '1h30m', '7d'")
     return total
 
@@ -93,7 +94,12 @@ def parse_size(value: int | str) -> int:
         if match is None or unit is None:
             raise ValueError(f"{value!r} is not a size; expected e.g. '4096', '500 MB', '2 GiB'")
         number = match[1]
-        return int(number) * unit if number.isdigit() else round(float(number) * unit)
+        if number.isdigit():
+            return int(number) * unit
+        size = float(number) * unit
+        if not math.isfinite(size):
+            raise ValueError(f"{value!r} is too large for a size")
+        return round(size)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"a size is an int (bytes) or a str such as '2 GiB', not {value!r}")
     if value < 0:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import msgpack
 
+from rain.common.unpacking import unpack_bounded
 from rain.protocol.columns import COLUMN_CHECKS
 from rain.protocol.framing import Frame, segment_table
 from rain.protocol.limits import MAX_FRAME, ProtocolError
@@ -31,6 +32,7 @@ MESSAGE_CLASSES: tuple[type[Any], ...] = get_args(Message)
 _TRAVERSAL_LIMIT = 2**60  # words; frames were measured before they were buffered
 _WORD = 8
 _MESSAGE_WORDS = 4  # root pointer, discriminant and pointer of Message, rounding
+_LONGEST_REASON = 300
 _BLOB_TYPES: set[type] = {bytes, type(None)}
 _BYTES_ONLY: set[type] = {bytes}
 _STR_ONLY: set[type] = {str}
@@ -71,7 +73,7 @@ def _pack_map(value: dict[str, Any]) -> bytes:
 def _unpack_list(data: bytes, types: set[type]) -> list[Any]:
     if not data:
         return []
-    values = msgpack.unpackb(data)
+    values = unpack_bounded(data)
     if type(values) is not list or not set(map(type, values)) <= types:
         raise ValueError("a packed list holds values of a wrong type")
     return values
@@ -98,7 +100,7 @@ def _unpack_str_lists(data: bytes) -> list[list[str]]:
 
 
 def _unpack_map(data: bytes) -> dict[str, Any]:
-    value = msgpack.unpackb(data)
+    value = unpack_bounded(data)
     if type(value) is not dict or not set(map(type, value)) <= _STR_ONLY:
         raise ValueError("a packed map is not a map with str keys")
     return value
@@ -262,4 +264,6 @@ def decode(frame: Frame) -> Message:
 
 
 def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [repr(error)])[0]
+    """For the log: errors quote bytes of the message, which may not forge lines or colours there."""
+    line = (str(error).splitlines() or [repr(error)])[0][:_LONGEST_REASON]
+    return line if line.isprintable() else ascii(line)

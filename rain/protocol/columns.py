@@ -15,12 +15,15 @@ from rain.protocol.messages import (
     CancelTasks,
     Infos,
     ObjectsFetched,
+    SubmitBlock,
     SubmitChunk,
     TasksDone,
+    TasksExplained,
     TasksReturned,
     TasksStarted,
     TasksStopped,
     WithdrawTasks,
+    WorkerRuns,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +82,13 @@ def _check_submit(message: SubmitChunk) -> None:
     _same_or_empty(message, len(message.objects), "object_specs")
 
 
+def _check_block(message: SubmitBlock) -> None:
+    if sum(message.arg_sizes) != len(message.args):
+        _refuse(message, "args", len(message.args), f"{sum(message.arg_sizes)}, the sum of arg_sizes")
+    if message.start + len(message.arg_sizes) > message.members:
+        _refuse(message, "arg_sizes", len(message.arg_sizes), f"at most {message.members - message.start}")
+
+
 def _check_assign(message: AssignTasks) -> None:
     tasks = len(message.tasks)
     counts = len(message.input_counts), len(message.output_counts)
@@ -92,19 +102,28 @@ def _check_assign(message: AssignTasks) -> None:
         _same(message, "template_numbers", "templates")
     if len(message.objects) != len(message.sizes):
         _same(message, "objects", "sizes")
-    _same_or_empty(message, tasks, "args")
+    _same_or_empty(message, tasks, "args", "members")
+    _same_or_empty(message, len(message.outputs), "output_specs")
     _same_or_empty(message, len(message.objects), "specs", "infos", "values", "holders")
+
+
+def _check_worker_runs(message: WorkerRuns) -> None:
+    _same(message, "sessions", "tasks", "runs")
 
 
 def _check_done(message: TasksDone) -> None:
     if not (len(message.tasks) == len(message.runs) == len(message.starts) == len(message.durations)):
         _same(message, "tasks", "runs", "starts", "durations")
-    _same_or_empty(message, len(message.tasks), "infos")
+    _same_or_empty(message, len(message.tasks), "infos", "blocks")
     _same_or_empty(message, len(message.sizes), "output_infos", "values")
 
 
 def _check_fetched(message: ObjectsFetched) -> None:
     _same_or_empty(message, len(message.sizes), "specs", "infos", "values", "holders")
+
+
+def _check_explained(message: TasksExplained) -> None:
+    _same(message, "ids", "counts", "texts")
 
 
 def _check_infos(message: Infos) -> None:
@@ -113,14 +132,17 @@ def _check_infos(message: Infos) -> None:
 
 COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
     SubmitChunk: _check_submit,
+    SubmitBlock: _check_block,
     AssignTasks: _check_assign,
     TasksDone: _check_done,
     ObjectsFetched: _check_fetched,
     Infos: _check_infos,
+    TasksExplained: _check_explained,
     TasksStarted: _check_runs,
     TasksReturned: _check_runs,
     TasksStopped: _check_runs,
     WithdrawTasks: _check_runs,
+    WorkerRuns: _check_worker_runs,
     CancelTasks: _check_runs,
 }
 """Per message class with columns that belong together: raises ProtocolError when their lengths differ."""

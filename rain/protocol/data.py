@@ -84,8 +84,8 @@ def unpack_answer(data: bytes | bytearray | memoryview) -> DataAnswer:
         raise ProtocolError("an answer on a data connection does not begin with its magic")
     if status not in (OK, NOT_HERE, UNREADABLE):
         raise ProtocolError(f"an answer on a data connection has the unknown status {status}")
-    if length > total:
-        raise ProtocolError(f"an answer on a data connection has {length} bytes of a value of {total}")
+    if length > total or (length and status != OK):
+        raise ProtocolError(f"an answer on a data connection has {length} bytes of a value of {total}, status {status}")
     return DataAnswer(tag, status, flags, total, length)
 
 

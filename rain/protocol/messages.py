@@ -31,6 +31,7 @@ from rain.protocol.worker_messages import (
     DeleteObjects as DeleteObjects,
     EndSession as EndSession,
     GetWorkerInfo as GetWorkerInfo,
+    ListRuns as ListRuns,
     ObjectsMissing as ObjectsMissing,
     ObjectsStored as ObjectsStored,
     StopWorker as StopWorker,
@@ -40,8 +41,10 @@ from rain.protocol.worker_messages import (
     TasksStarted as TasksStarted,
     TasksStopped as TasksStopped,
     WithdrawTasks as WithdrawTasks,
+    WorkerDigest as WorkerDigest,
     WorkerHello as WorkerHello,
     WorkerInfo as WorkerInfo,
+    WorkerRuns as WorkerRuns,
     WorkerWelcome as WorkerWelcome,
 )
 
@@ -122,6 +125,34 @@ class SubmitChunk:
     object_flags: bytes
     object_specs: Blobs
     values: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitBlock:
+    """Consecutive members of a task array; staged like a SubmitChunk, with which it may alternate; not answered.
+
+    Attributes:
+        templates: packed new templates, as in SubmitChunk.
+        template: number of the members' template, which has one output.
+        first: id of the first output of the array; the ids of its outputs are followed by those of its tasks.
+        members: number of members of the array.
+        start: position in the array of the block's first member.
+        inputs: ids of the inputs of every member.
+        keep: whether the outputs are kept.
+        args: packed arguments of the members, one after the other.
+        arg_sizes: their sizes; the number of elements is the number of members of the block.
+    """
+
+    session: int
+    templates: list[bytes]
+    template: int
+    first: int
+    members: int
+    start: int
+    inputs: U32
+    keep: bool
+    args: bytes
+    arg_sizes: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +237,33 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class GetServerInfo:
     """Ask for `Client.get_server_info`; answered by ServerInfo."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Ask why tasks and objects of any session are in their state; answered by Explained or Refused."""
+
+    seq: int
+    session: int
+    ids: U32
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainTasks:
+    """Ask the same for all tasks of any session whose ids are in `first` to `last`; answered by TasksExplained or
+    Refused."""
+
+    seq: int
+    session: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetDump:
+    """Ask for everything the server and its workers know of themselves, but no data; answered by Dump."""
 
     seq: int
 
@@ -307,6 +365,34 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """Answer to Explain: a text of one or more lines per id."""
+
+    seq: int
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TasksExplained:
+    """Answer to ExplainTasks: a text for `counts` consecutive tasks from `ids` on, by rising id. next: the first id not
+    looked at because the answer is long enough; 0: there is nothing more."""
+
+    seq: int
+    ids: U32
+    counts: U32
+    texts: list[str]
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Answer to GetDump: keys server, sessions, workers; see docs/design/server-core.md."""
+
+    seq: int
+    dump: Map
+
+
+@dataclass(frozen=True, slots=True)
 class SessionWarning:
     """Unasked: the client's next or pending blocking call on the session issues a RainWarning."""
 
@@ -319,6 +405,7 @@ ClientMessage = (
     | CloseSession
     | ConstantPiece
     | SubmitChunk
+    | SubmitBlock
     | SubmitCommit
     | Wait
     | StopWaiting
@@ -328,6 +415,9 @@ ClientMessage = (
     | GetStates
     | Cancel
     | GetServerInfo
+    | Explain
+    | ExplainTasks
+    | GetDump
     | StopServer
 )
 WorkerMessage = (
@@ -340,6 +430,8 @@ WorkerMessage = (
     | ObjectsStored
     | ObjectsMissing
     | WorkerInfo
+    | WorkerDigest
+    | WorkerRuns
 )
 ServerToClient = (
     SessionCreated
@@ -351,6 +443,9 @@ ServerToClient = (
     | States
     | Cancelled
     | ServerInfo
+    | Explained
+    | TasksExplained
+    | Dump
     | SessionWarning
 )
 ServerToWorker = (
@@ -361,6 +456,7 @@ ServerToWorker = (
     | DeleteObjects
     | EndSession
     | GetWorkerInfo
+    | ListRuns
     | StopWorker
 )
 Message = Heartbeat | ClientMessage | WorkerMessage | ServerToClient | ServerToWorker

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field
+from functools import partial
 
 from rain.protocol.fields import F64, U32, U64, Blobs, Map
 
@@ -36,6 +38,8 @@ class TasksDone:
 
     starts: unix seconds; durations: seconds; infos: packed task infos; sizes: bytes;
     output_infos: packed object infos; values: values below the inline limit, else None.
+    blocks: packed `rain.common.blocks.BlockResult` of a run of a block, else None. A block has no output in the
+    columns, or, if its result ends with STORED, one: that of the member it names.
     """
 
     session: int
@@ -47,6 +51,7 @@ class TasksDone:
     sizes: U64
     output_infos: Blobs
     values: Blobs
+    blocks: Blobs = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,35 @@ class WorkerInfo:
     info: Map
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerDigest:
+    """From time to time: what the worker holds, for comparison with what the server believes.
+
+    heard: messages of the server it has taken in; runs: number of runs it has been given and has not reported as done,
+    failed, returned or stopped; digest: `run_digest` of each of them, combined by exclusive or.
+    """
+
+    heard: int
+    runs: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRuns:
+    """Answer to ListRuns: the runs themselves. heard: as in WorkerDigest."""
+
+    heard: int
+    sessions: U32
+    tasks: U32
+    runs: U32
+
+
+def run_digest(session: int, task: int, run: int) -> int:
+    """64 bits of a run."""
+    mixed = ((session * 0x9E3779B97F4A7C15 + task) * 0xBF58476D1CE4E5B9 + run) * 0x94D049BB133111EB
+    return (mixed ^ (mixed >> 31)) & 0xFFFFFFFFFFFFFFFF
+
+
 # --- server to worker ---------------------------------------------------------------------------
 
 
@@ -125,6 +159,10 @@ class AssignTasks:
     Attributes:
         template_numbers, templates: templates which this worker sees for the first time.
         tasks, runs, task_templates, args, input_counts, inputs, output_counts, outputs: columns as in SubmitChunk.
+        members: 0 for a task; for a block of a task array the number of its members. A block goes by the task id of
+            its first member; its members have consecutive ids; its one output is that of the first member; its args
+            are a packed list of theirs. Empty: no blocks.
+        output_specs: packed object specs per output, None where the template's holds.
         solo: task ids that must not share an executor batch (they were running on a lost worker).
         objects, sizes, specs, infos, values, holders: the inputs which this worker does not hold. Either the
             value is inline or `holders` names data addresses, best first.
@@ -148,6 +186,8 @@ class AssignTasks:
     infos: Blobs
     values: Blobs
     holders: list[list[str]]
+    members: U32 = field(default_factory=partial(array, "I"))
+    output_specs: Blobs = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +229,15 @@ class EndSession:
 
 @dataclass(frozen=True, slots=True)
 class GetWorkerInfo:
-    """Ask for WorkerInfo."""
+    """Ask for WorkerInfo; full: with `state` (what a dump holds of the worker) and `log` (its last lines)."""
 
     seq: int
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListRuns:
+    """Ask for WorkerRuns."""
 
 
 @dataclass(frozen=True, slots=True)

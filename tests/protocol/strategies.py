@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from array import array
 from typing import Any
 
 from hypothesis import strategies as st
 
 from rain.protocol import messages as m
-from rain.protocol.codec import MESSAGE_CLASSES
+from rain.protocol.codec import MESSAGE_CLASSES, SCHEMA_PATH, camel_case
 
-SMALL_INTS = {"mode": 255}
-U32_INTS = {"session", "object_id", "task", "run", "incarnation", "pid"}
+_STRUCTS = re.findall(r"^struct (\w+) {(.*?)^}", SCHEMA_PATH.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+INT_BITS = {
+    (struct, name): int(bits)
+    for struct, body in _STRUCTS
+    for name, bits in re.findall(r"^ *(\w+) @\d+ *:UInt(\d+)", body, re.MULTILINE)
+}
+"""By class and field in the schema's spelling: the width of integers."""
 
 
 def column(typecode: str, size: int) -> st.SearchStrategy[array]:
@@ -28,11 +34,10 @@ def blobs(size: int) -> st.SearchStrategy[list[bytes | None]]:
     return st.lists(st.none() | st.binary(max_size=40), min_size=size, max_size=size)
 
 
-def value(annotation: str, name: str, size: int) -> st.SearchStrategy[Any]:
-    """Values of one annotation; columns and lists have `size` elements."""
+def value(annotation: str, size: int, bits: int = 64) -> st.SearchStrategy[Any]:
+    """Values of one annotation; columns and lists have `size` elements, integers at most `bits` bits."""
     if annotation == "int":
-        limit = SMALL_INTS.get(name, 2**32 - 1 if name in U32_INTS else 2**64 - 1)
-        return st.integers(0, limit)
+        return st.integers(0, 2**bits - 1)
     plain: dict[str, st.SearchStrategy[Any]] = {
         "str": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
         "bool": st.booleans(),
@@ -56,7 +61,10 @@ def value(annotation: str, name: str, size: int) -> st.SearchStrategy[Any]:
 def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
     """A valid message of this class."""
     size = draw(st.integers(0, 4))
-    fields = {field.name: draw(value(str(field.type), field.name, size)) for field in dataclasses.fields(cls)}
+    fields = {}
+    for field in dataclasses.fields(cls):
+        bits = INT_BITS.get((cls.__name__, camel_case(field.name)), 64)
+        fields[field.name] = draw(value(str(field.type), size, bits))
     for counts, names in (("input_counts", ("inputs",)), ("output_counts", ("outputs", "output_flags"))):
         if counts in fields:
             fields[counts] = array("I", draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
@@ -64,10 +72,18 @@ def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
             for name in names:
                 if name in fields:
                     kind = "bytes" if name == "output_flags" else "U32"
-                    fields[name] = draw(value(kind, name, total))
+                    fields[name] = draw(value(kind, total))
     if cls is m.SubmitChunk:
         inline = sum(1 for flags in fields["object_flags"] if flags & (m.INLINE | m.SAME))
         fields["values"] = draw(st.lists(st.binary(max_size=40), min_size=inline, max_size=inline))
+    if cls is m.AssignTasks:
+        fields["members"] = draw(value("U32", draw(st.sampled_from([0, size]))))
+        fields["output_specs"] = draw(value("Blobs", draw(st.sampled_from([0, len(fields["outputs"])]))))
+    if cls is m.SubmitBlock:
+        fields["arg_sizes"] = array("I", draw(st.lists(st.integers(0, 9), max_size=4)))
+        fields["args"] = draw(value("bytes", sum(fields["arg_sizes"])))
+        fields["start"] = draw(st.integers(0, 2**32 - 5))
+        fields["members"] = draw(st.integers(fields["start"] + len(fields["arg_sizes"]), 2**32 - 1))
     return cls(**fields)
 
 

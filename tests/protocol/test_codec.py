@@ -145,6 +145,7 @@ ASSIGN = m.AssignTasks(
 DONE = m.TasksDone(
     1, u32(1), u32(1), array("d", [1]), array("d", [1]), [b"i"], array("Q", [1]), [b"i"], [b"v"]
 )  # fmt: skip
+BLOCK = m.SubmitBlock(1, [b"t"], 0, 100, 5, 3, u32(9), True, b"abc", u32(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,15 @@ DONE = m.TasksDone(
         dataclasses.replace(ASSIGN, templates=[b""]),
         dataclasses.replace(ASSIGN, sizes=array("Q")),
         dataclasses.replace(ASSIGN, holders=[[], []]),
+        dataclasses.replace(ASSIGN, members=u32(1, 2)),
+        dataclasses.replace(ASSIGN, output_specs=[b"", b""]),
+        dataclasses.replace(BLOCK, args=b"ab"),
+        dataclasses.replace(BLOCK, args=b"abcd"),
+        dataclasses.replace(BLOCK, arg_sizes=u32()),
+        dataclasses.replace(BLOCK, arg_sizes=u32(1, 1, 1)),
+        dataclasses.replace(BLOCK, members=4),
+        dataclasses.replace(BLOCK, start=2**32 - 1),
+        dataclasses.replace(DONE, blocks=[b"", b""]),
         dataclasses.replace(DONE, starts=array("d")),
         dataclasses.replace(DONE, values=[b"", b""]),
         m.ObjectsFetched(1, array("Q"), [], [], [b"v"], []),
@@ -179,7 +189,9 @@ def test_columns_of_different_lengths_are_refused(message: Any):
 
 
 def test_the_messages_before_their_damage_are_valid():
-    for message in (SUBMIT, ASSIGN, DONE):
+    with_blocks = dataclasses.replace(ASSIGN, members=u32(3), output_specs=[b"spec"])
+    ended = dataclasses.replace(DONE, blocks=[b"result"], sizes=array("Q"), output_infos=[], values=[])
+    for message in (SUBMIT, ASSIGN, DONE, BLOCK, with_blocks, ended):
         assert decode(encode([message])) == normal(message)
 
 
@@ -210,7 +222,7 @@ def test_a_message_beyond_the_limit_is_an_error_of_the_sender():
 
 def _samples() -> list[bytes]:
     refused = m.Refused(5, {"kind": "task", "message": "text"})
-    return [encode([message]) for message in (SUBMIT, ASSIGN, DONE, refused, m.NewSession(1, "n", "fail", True))]
+    return [encode([message]) for message in (SUBMIT, BLOCK, ASSIGN, DONE, refused, m.NewSession(1, "n", "fail", True))]
 
 
 def _decodes_or_refuses(frame: bytes) -> None:

@@ -34,7 +34,7 @@ def test_requests_in_any_cutting(sent: list[DataRequest], step: int):
 
 @given(u64, st.sampled_from([0, 1, 2]), u32, st.integers(0, 2**32))
 def test_answers(tag: int, status: int, flags: int, length: int):
-    answer = DataAnswer(tag, status, flags, 2**33, length)
+    answer = DataAnswer(tag, status, flags, 2**33, length if status == OK else 0)
     packed = pack_answer(answer)
     assert len(packed) == ANSWER_SIZE
     assert unpack_answer(packed) == answer

@@ -50,6 +50,16 @@ struct Message {
     states @39 :States;
     cancelled @40 :Cancelled;
     tasksStopped @41 :TasksStopped;
+    submitBlock @42 :SubmitBlock;
+    explain @43 :Explain;
+    explained @44 :Explained;
+    getDump @45 :GetDump;
+    dump @46 :Dump;
+    workerDigest @47 :WorkerDigest;
+    listRuns @48 :ListRuns;
+    workerRuns @49 :WorkerRuns;
+    explainTasks @50 :ExplainTasks;
+    tasksExplained @51 :TasksExplained;
   }
 }
 
@@ -90,6 +100,19 @@ struct SubmitChunk {
   objectFlags @11 :Data;
   objectSpecs @12 :Data;          # msgpack: list of bin or nil
   values @13 :Data;               # msgpack: list of bin or nil
+}
+
+struct SubmitBlock {
+  session @0 :UInt32;
+  templates @1 :Data;             # msgpack: list of bin
+  template @2 :UInt32;
+  first @3 :UInt32;
+  members @4 :UInt32;
+  start @5 :UInt32;
+  inputs @6 :Data;                # u32
+  keep @7 :Bool;
+  args @8 :Data;
+  argSizes @9 :Data;              # u32
 }
 
 struct SubmitCommit {
@@ -232,6 +255,7 @@ struct TasksDone {
   sizes @6 :Data;                 # u64
   outputInfos @7 :Data;           # msgpack: list of bin or nil
   values @8 :Data;                # msgpack: list of bin or nil
+  blocks @9 :Data;                # msgpack: list of bin or nil
 }
 
 struct TaskFailed {
@@ -289,6 +313,8 @@ struct AssignTasks {
   infos @15 :Data;                # msgpack: list of bin or nil
   values @16 :Data;               # msgpack: list of bin or nil
   holders @17 :Data;              # msgpack: list of lists of str
+  members @18 :Data;              # u32
+  outputSpecs @19 :Data;          # msgpack: list of bin or nil
 }
 
 struct WithdrawTasks {
@@ -315,6 +341,57 @@ struct EndSession {
 
 struct GetWorkerInfo {
   seq @0 :UInt64;
+  full @1 :Bool;
+}
+
+struct Explain {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  ids @2 :Data;                   # u32
+}
+
+struct Explained {
+  seq @0 :UInt64;
+  texts @1 :Data;                 # msgpack: list of str
+}
+
+struct ExplainTasks {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  first @2 :UInt32;
+  last @3 :UInt32;
+}
+
+struct TasksExplained {
+  seq @0 :UInt64;
+  ids @1 :Data;                   # u32
+  counts @2 :Data;                # u32
+  texts @3 :Data;                 # msgpack: list of str
+  next @4 :UInt32;
+}
+
+struct GetDump {
+  seq @0 :UInt64;
+}
+
+struct Dump {
+  seq @0 :UInt64;
+  dump @1 :Data;                  # msgpack: map
+}
+
+struct WorkerDigest {
+  heard @0 :UInt64;
+  runs @1 :UInt32;
+  digest @2 :UInt64;
+}
+
+struct ListRuns {}
+
+struct WorkerRuns {
+  heard @0 :UInt64;
+  sessions @1 :Data;              # u32
+  tasks @2 :Data;                 # u32
+  runs @3 :Data;                  # u32
 }
 
 struct StopWorker {}
