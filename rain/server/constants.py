@@ -32,9 +32,13 @@ class ConstantStore:
         """
         path = self._path(session, obj)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path, "wb" if offset == 0 else "r+b") as file:
-            file.seek(offset)
-            file.write(data)
+        try:
+            with open(path, "wb" if offset == 0 else "r+b") as file:
+                file.seek(offset)
+                file.write(data)
+        except OSError as error:
+            error.filename = str(path)  # a write that fails does not say it
+            raise
 
     def share(self, session: int, obj: int, source: int) -> None:
         """Give an object the value of another one; it outlives that one.

@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rain
 from rain.common.errors import RainException
@@ -19,6 +19,7 @@ from rain.net.address import Address
 from rain.net.dataclient import DataClient
 from rain.net.listener import Listener, listen
 from rain.net.secret import Secret, generate_secret, given_secret
+from rain.process.inspection import LogTail, process_facts
 from rain.process.limits import raise_descriptor_limit
 from rain.process.spawn import watch_owner
 from rain.process.workdir import WorkDirectory, claim_workdir, make_log_directory, write_ready_file
@@ -76,7 +77,8 @@ def run_server(options: ServerOptions) -> int:
         The exit code: 0 after an orderly stop, 1 after an error, which is logged.
     """
     try:
-        return asyncio.run(_Server(options).run())
+        with LogTail() as log_tail:
+            return asyncio.run(_Server(options, log_tail).run())
     except (RainException, OSError) as error:
         logger.error("%s", error)
         return 1
@@ -85,8 +87,9 @@ def run_server(options: ServerOptions) -> int:
 class _Server:
     """One run of the server."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, log_tail: LogTail) -> None:
         self._options = options
+        self._log_tail = log_tail
         self._environ = dict(os.environ)
         if options.access_dir is not None:
             self._environ["RAIN_ACCESS_DIR"] = options.access_dir
@@ -128,7 +131,11 @@ class _Server:
             )
         )
         constants = ConstantStore(workdir.path / "constants")
-        shell = ServerShell(core, loop, constants, ended.set_result)
+
+        def look() -> dict[str, Any]:
+            return {"process": process_facts(), "log": self._log_tail.lines(secret.token)}
+
+        shell = ServerShell(core, loop, constants, ended.set_result, look)
         client = DataClient(secret)
         values = ServerValues(core, constants, workdir.path / "relay", client, shell.post)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rain.protocol.messages import Heartbeat, Message
+from rain.protocol.messages import Dump, Heartbeat, Message
 from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, ShareConstant, WriteConstant
-from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
+from rain.server.core.events import ConstantLost, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,6 +62,7 @@ class ServerShell:
         loop: gives time and turns.
         constants: where large constants go.
         on_exit: called once with the exit code.
+        look: what the core cannot know and a dump tells of the server.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class ServerShell:
         loop: asyncio.AbstractEventLoop,
         constants: Constants,
         on_exit: Callable[[int], None],
+        look: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.core = core
         self._loop = loop
         self._constants = constants
         self._on_exit = on_exit
+        self._look = look
         self._events: list[ServerEvent] = []
         self._turn_planned = False
         self._peers: dict[int, PeerHandler] = {}
@@ -136,9 +139,15 @@ class ServerShell:
             assert isinstance(action, Send)
             handler = self._peers.get(action.peer)
             if handler is not None:
-                handler.channel.send(action.message)
+                message = action.message
+                handler.channel.send(self._completed(message) if type(message) is Dump else message)
         else:
             self._perform_rare(action)
+
+    def _completed(self, message: Dump) -> Dump:
+        """The core's answer with what only this process knows."""
+        server = {**message.dump["server"], **self._look()}
+        return Dump(message.seq, {**message.dump, "server": server})
 
     def _perform_rare(self, action: ServerAction) -> None:
         match action:
@@ -162,13 +171,17 @@ class ServerShell:
         try:
             self._constants.share(session, obj, source)
         except OSError as error:
-            logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
+            self._constant_lost(session, obj, error)
 
     def _write_constant(self, session: int, obj: int, offset: int, data: bytes) -> None:
         try:
             self._constants.write(session, obj, offset, data)
         except OSError as error:
-            logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
+            self._constant_lost(session, obj, error)
+
+    def _constant_lost(self, session: int, obj: int, error: OSError) -> None:
+        logger.error("constant %d/%d cannot be stored: %s", session, obj, error)
+        self.post(ConstantLost(session, obj, str(error)))
 
     def _heartbeat(self) -> None:
         """Send a sign of life to every peer."""
@@ -213,10 +226,11 @@ class PeerHandler:
         self.silent_ticks = 0
 
     def messages_received(self, _channel: Any, messages: list[Message]) -> None:
-        """All messages of one read."""
+        """All messages of one read; none while a long one is coming."""
         self.silent_ticks = 0
-        number = self.number
-        self.shell.post(*[PeerSaid(number, message) for message in messages])
+        if messages:
+            number = self.number
+            self.shell.post(*[PeerSaid(number, message) for message in messages])
 
     def channel_closed(self, _channel: Any, reason: str) -> None:
         """The connection ended."""

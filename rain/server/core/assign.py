@@ -6,8 +6,9 @@ from array import array
 from typing import TYPE_CHECKING
 
 from rain.protocol.messages import AssignTasks
+from rain.server.core.blocks import expected_seconds
+from rain.server.core.fetches import object_spec
 from rain.server.core.graph import ASSIGNED
-from rain.server.core.waits import object_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,20 +27,21 @@ def assign(state: ServerState, session: Session, worker: Worker, task: int) -> N
     graph.worker[task] = worker.incarnation
     graph.run[task] += 1
     session.ready -= 1
-    worker.take(session.number, task, template.request, session.groups[graph.group[task]].expected)
+    expected = expected_seconds(session, task) if graph.blocks else session.groups[graph.group[task]].expected
+    worker.take(session.number, task, template.request, expected)
 
 
 def portions(state: ServerState, session: Session, tasks: list[int]) -> Iterator[list[int]]:
     """Cut tasks into portions whose arguments fit into one message."""
-    args, budget = session.graph.args, state.options.message_budget
+    args, blocks, budget = session.graph.args, session.graph.blocks, state.options.message_budget
     begin = size = 0
     for position, task in enumerate(tasks):
         packed = args[task]
-        if packed is not None:
-            size += len(packed)
-            if size > budget and position > begin:
-                yield tasks[begin:position]
-                begin, size = position, len(packed)
+        own = blocks[task].args_size if blocks and task in blocks else 0 if packed is None else len(packed)
+        size += own
+        if size > budget and position > begin:
+            yield tasks[begin:position]
+            begin, size = position, own
     yield tasks[begin:]
 
 
@@ -47,20 +49,16 @@ def assignment_message(
     state: ServerState, session: Session, worker: Worker, tasks: list[int], extra: Iterable[int] = ()
 ) -> AssignTasks:
     """The message for tasks recorded by `assign`; with `extra` objects the worker shall hold besides."""
-    graph, number = session.graph, session.number
+    graph, blocks = session.graph, session.graph.blocks
     session.workers.add(worker.incarnation)
-    template_numbers, templates = array("I"), []
+    template_numbers, templates = _new_templates(session, worker, tasks)
     input_counts, inputs, output_counts, outputs = array("I"), array("I"), array("I"), array("I")
     lacking: dict[int, None] = dict.fromkeys(extra)
     seen: tuple[int, ...] | None = None
     incarnation = worker.incarnation
     for task in tasks:
-        template = graph.template[task]
-        if (number, template) not in worker.templates:
-            worker.templates.add((number, template))
-            template_numbers.append(template)
-            templates.append(session.templates[template].packed)
-        ins, outs = graph.inputs[task], graph.outputs_of(task)
+        ins = graph.inputs[task]
+        outs = graph.outputs_of(task) if task not in blocks else _TO_BE_NAMED
         input_counts.append(len(ins))
         inputs.extend(ins)
         output_counts.append(len(outs))
@@ -71,30 +69,68 @@ def assignment_message(
                 known = graph.replicas[obj]
                 if known != incarnation and (known is None or isinstance(known, int) or incarnation not in known):
                     lacking[obj] = None
-    args: Blobs = [graph.args[task] for task in tasks]
-    solo = array("I", [task for task in tasks if task in session.attempts_lost])
     objects = list(lacking)
     specs, infos, values, holders = _inputs(state, session, worker, objects)
+    own_specs = [graph.spec.get(obj) for obj in outputs] if graph.spec else []
+    ids = graph.numbering.ids
+    args: Blobs = [graph.args[task] for task in tasks]
+    outputs = ids(outputs)
+    members = _name_blocks(session, tasks, args, output_counts, outputs) if blocks else array("I")
     return AssignTasks(
-        session=number,
+        session=session.number,
         template_numbers=template_numbers,
         templates=templates,
-        tasks=array("I", tasks),
+        tasks=ids(tasks),
         runs=array("I", [graph.run[task] for task in tasks]),
         task_templates=array("I", [graph.template[task] for task in tasks]),
         args=args if any(a is not None for a in args) else [],
         input_counts=input_counts,
-        inputs=inputs,
+        inputs=ids(inputs),
         output_counts=output_counts,
         outputs=outputs,
-        solo=solo,
-        objects=array("I", objects),
+        solo=ids([task for task in tasks if task in session.attempts_lost]),
+        objects=ids(objects),
         sizes=array("Q", [graph.size[obj] for obj in objects]),
         specs=specs,
         infos=infos,
         values=values,
         holders=holders,
+        members=members,
+        output_specs=own_specs if any(own_specs) else [],
     )
+
+
+_TO_BE_NAMED = (0,)
+"""Stands for the output of a block, which has no row."""
+
+
+def _new_templates(session: Session, worker: Worker, tasks: list[int]) -> tuple[array[int], list[bytes]]:
+    """Numbers and texts of the templates that the worker does not know."""
+    graph, number = session.graph, session.number
+    numbers, templates = array("I"), []
+    for template in dict.fromkeys([graph.template[task] for task in tasks]):
+        if (number, template) not in worker.templates:
+            worker.templates.add((number, template))
+            numbers.append(template)
+            templates.append(session.templates[template].packed)
+    return numbers, templates
+
+
+def _name_blocks(
+    session: Session, tasks: list[int], args: Blobs, output_counts: array[int], outputs: array[int]
+) -> array[int]:
+    """Put in what blocks have instead of rows; returns the column of members, empty without blocks."""
+    blocks = session.graph.blocks
+    members = array("I", bytes(4 * len(tasks)))
+    at = 0
+    for k, task in enumerate(tasks):
+        block = blocks.get(task)
+        if block is not None:
+            members[k] = block.count
+            args[k] = block.packed_args
+            outputs[at] = block.output
+        at += output_counts[k]
+    return members if any(members) else array("I")
 
 
 def _inputs(

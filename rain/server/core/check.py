@@ -34,6 +34,7 @@ def sanity_check(state: ServerState) -> None:
         if session.failure is None:
             _check_tasks(state, session, queued_tasks)
             _check_objects(state, session)
+            _check_arrays(session)
         else:
             assert not len(session.graph), f"failed session {number} still has a graph"
     _check_workers(state)
@@ -104,6 +105,44 @@ def _check_objects(state: ServerState, session: Session) -> None:
         for waiter in session.watch.get(obj, ()):
             assert waiter.peer in state.clients
             assert waiter.remaining > 0
+
+
+def _check_arrays(session: Session) -> None:
+    """Blocks and single members are all members, each once; rows and ids agree both ways."""
+    graph = session.graph
+    numbering = graph.numbering
+    blocks = []
+    for members in numbering.arrays:
+        name = f"array {session.number}/{members.first}"
+        assert members.starts == [block.start for block in members.blocks], f"{name}: starts of its blocks"
+        assert members.starts == sorted(members.starts), f"{name}: order of its blocks"
+        blocks += members.blocks
+        at = 0
+        for block in [*members.blocks, None]:
+            start = members.members if block is None else block.start
+            for index in range(at, start):
+                for number in (members.task(index), members.output(index)):
+                    row = numbering.single.get(number, -1)
+                    assert row >= 0, f"{name}: member {index} is nowhere"
+                    assert numbering.id(row) == number, f"{name}: member {index} goes by another id"
+            assert start >= at, f"{name}: two blocks have member {start}"
+            at = start + (0 if block is None else block.count)
+    assert {block.row: block for block in blocks} == graph.blocks, "blocks and rows disagree"
+    for row, block in graph.blocks.items():
+        name = f"block {session.id_of(row)}"
+        status = graph.state[row]
+        assert numbering.id(row) == block.task, f"{name}: goes by another id"
+        assert block.count > 0
+        assert (block.results is not None) == (status == TASK_FINISHED), f"{name}: state {status} and results"
+        assert (block.args is not None) == (status < TASK_FINISHED), f"{name}: state {status} and arguments"
+        open_claims = set(block.claimed.values()) if block.results is None else set()
+        assert set(graph.outputs_of(row)) == open_claims, f"{name}: claimed outputs"
+        for index, obj in block.claimed.items():
+            assert block.start <= index < block.start + block.count
+            assert numbering.row(block.array.output(index)) == obj
+            assert graph.is_kept(obj) == block.is_kept(index), f"{name}: keep flag of member {index}"
+    for number, row in numbering.ghosts.items():
+        assert row in session.stopping, f"the ghost of {session.number}/{number} is not being stopped"
 
 
 def _check_workers(state: ServerState) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
-from rain.server.core.ending import run_is_gone
+from rain.server.core.ending import attempts, run_is_gone
 from rain.server.core.failing import fail_task
 from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
+from rain.server.core.lies import check_run, reported_failure
 from rain.server.core.retention import inputs_consumed, object_unneeded, task_will_not_run_again
+from rain.server.core.story import note, one_line
 from rain.server.core.waits import notify
 
 if TYPE_CHECKING:
@@ -34,49 +36,70 @@ def tasks_started(state: ServerState, session: Session, worker: Worker, message:
     for task, run in zip(message.tasks, message.runs, strict=True):
         if is_current(session, worker, task, run):
             session.graph.state[task] = RUNNING
+            session.began[task] = state.now
             worker.withdrawing.discard((session.number, task))
 
 
 def tasks_done(state: ServerState, session: Session, worker: Worker, message: TasksDone) -> None:
     """Runs succeeded: commit their results, each task exactly once."""
     graph = session.graph
-    outputs_of, states = graph.outputs_of, graph.state
-    sizes, values, output_infos, infos = message.sizes, message.values, message.output_infos, message.infos
     at = 0
     for k, task in enumerate(message.tasks):
         if not graph.is_task(task):
             return  # without its outputs the columns cannot be read on
-        outputs = outputs_of(task)
-        end = at + len(outputs)
-        if is_current(session, worker, task, message.runs[k]):
-            unassign(session, worker, task)
-            states[task] = TASK_FINISHED
-            session.unfinished -= 1
-            graph.start[task] = message.starts[k]
-            duration = graph.duration[task] = message.durations[k]
-            graph.last_worker[task] = worker.incarnation
-            session.groups[graph.group[task]].add(duration)
-            if infos and (info := infos[k]) is not None:
-                graph.info[task] = info
-            for position, obj in enumerate(outputs, at):
-                if states[obj] == UNFINISHED:
-                    states[obj] = FINISHED
-                    graph.size[obj] = sizes[position]
-                    graph.replicas[obj] = worker.incarnation
-                    if values and (value := values[position]) is not None and graph.is_kept(obj):
-                        graph.value[obj] = value
-                    if output_infos and (info := output_infos[position]) is not None:
-                        graph.info[obj] = info
-                    feed_consumers(state, session, obj)
-                else:
-                    _surplus_copy(state, session, worker, obj)
-            finish(state, session, task)
+        outputs = len(graph.outputs_of(task))
+        check_run(message, k, at, outputs)
+        task_done(state, session, worker, message, k, at)
+        at += outputs
+
+
+def task_done(state: ServerState, session: Session, worker: Worker, message: TasksDone, k: int, at: int) -> None:
+    """The run at position `k` of the message succeeded; its outputs begin at `at`."""
+    task = message.tasks[k]
+    if not is_current(session, worker, task, message.runs[k]):
+        outdated_result(state, session, worker, task, message.runs[k])
+        return
+    unassign(session, worker, task)
+    info = message.infos[k] if message.infos else None
+    succeeded(session, worker, task, message.starts[k], message.durations[k], info)
+    commit_outputs(state, session, worker, task, message, at)
+    finish(state, session, task)
+
+
+def succeeded(session: Session, worker: Worker, task: int, start: float, duration: float, info: bytes | None) -> None:
+    """Record the end of a successful run of a task."""
+    graph = session.graph
+    graph.state[task] = TASK_FINISHED
+    session.unfinished -= 1
+    graph.start[task] = start
+    graph.duration[task] = duration
+    graph.last_worker[task] = worker.incarnation
+    session.groups[graph.group[task]].add(duration)
+    if info is not None:
+        graph.info[task] = info
+
+
+def commit_outputs(
+    state: ServerState, session: Session, worker: Worker, task: int, message: TasksDone, at: int
+) -> None:
+    """Record the outputs of a successful run; their columns begin at `at`."""
+    graph = session.graph
+    states, sizes, values, output_infos = graph.state, message.sizes, message.values, message.output_infos
+    for position, obj in enumerate(graph.outputs_of(task), at):
+        if states[obj] == UNFINISHED:
+            states[obj] = FINISHED
+            graph.size[obj] = sizes[position]
+            graph.replicas[obj] = worker.incarnation
+            if values and (value := values[position]) is not None and graph.is_kept(obj):
+                graph.value[obj] = value
+            if output_infos and (info := output_infos[position]) is not None:
+                graph.info[obj] = info
+            feed_consumers(state, session, obj)
         else:
-            _outdated_result(state, session, worker, task, message.runs[k])
-        at = end
+            _surplus_copy(state, session, worker, obj)
 
 
-def _outdated_result(state: ServerState, session: Session, worker: Worker, task: int, run: int) -> None:
+def outdated_result(state: ServerState, session: Session, worker: Worker, task: int, run: int) -> None:
     """The report crossed the order to stop the run: nothing of it is left, its values are not wanted."""
     graph = session.graph
     if session.stopping.get(task) == worker.incarnation and graph.run[task] == run:
@@ -129,6 +152,8 @@ def unassign(session: Session, worker: Worker, task: int) -> None:
     graph = session.graph
     worker.release(session.number, task, session.templates[graph.template[task]].request)
     graph.worker[task] = 0
+    if session.began:
+        session.began.pop(task, None)
     if worker.withdrawing:
         worker.withdrawing.discard((session.number, task))
 
@@ -148,18 +173,34 @@ def task_failed(state: ServerState, session: Session, worker: Worker, message: T
     """A run failed: again, or for good."""
     task = message.task
     if not is_current(session, worker, task, message.run):
-        _outdated_result(state, session, worker, task, message.run)
+        outdated_result(state, session, worker, task, message.run)
         return
-    graph = session.graph
+    reported_failure(message.failure)
     unassign(session, worker, task)
+    run_failed(state, session, worker, task, message.failure, message.start, message.duration)
+
+
+def run_failed(
+    state: ServerState,
+    session: Session,
+    worker: Worker,
+    task: int,
+    failure: dict[str, Any],
+    start: float,
+    duration: float,
+) -> None:
+    """The run of a task, which the worker does not have any more, failed: again, or for good."""
+    graph = session.graph
     graph.state[task] = NOT_ASSIGNED
-    graph.start[task], graph.duration[task] = message.start, message.duration
+    graph.start[task], graph.duration[task] = start, duration
     graph.last_worker[task] = worker.incarnation
-    reported = Failure.from_map(message.failure)
+    reported = Failure.from_map(failure)
     failures = session.failures[task] = session.failures.get(task, 0) + 1
     if reported.retriable and failures <= session.templates[graph.template[task]].retries:
         session.failed_on[task] = worker.incarnation
         state.log("info", f"task {session.task_name(task)} failed on {worker.worker_id} and runs again")
+        why = one_line(reported.message)
+        note(state, session, task, f"run {attempts(session, task)} failed on {worker.worker_id}: {why}; runs again")
         back_to_waiting(state, session, task)
         return
     fail_task(state, session, task, reported, worker.worker_id)
@@ -171,9 +212,10 @@ def tasks_returned(state: ServerState, session: Session, worker: Worker, message
         if is_current(session, worker, task, run):
             unassign(session, worker, task)
             session.returned[task] = session.returned.get(task, 0) + 1
+            note(state, session, task, f"given back by {worker.worker_id} before it started")
             back_to_waiting(state, session, task)
         else:
-            _outdated_result(state, session, worker, task, run)
+            outdated_result(state, session, worker, task, run)
 
 
 def back_to_waiting(state: ServerState, session: Session, task: int) -> None:

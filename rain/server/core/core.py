@@ -10,7 +10,10 @@ from rain.protocol.messages import (
     Cancel,
     CloseSession,
     ConstantPiece,
+    Explain,
+    ExplainTasks,
     FetchObjects,
+    GetDump,
     GetInfos,
     GetServerInfo,
     GetStates,
@@ -22,6 +25,7 @@ from rain.protocol.messages import (
     SessionWarning,
     StopServer,
     StopWaiting,
+    SubmitBlock,
     SubmitChunk,
     SubmitCommit,
     TaskFailed,
@@ -31,16 +35,32 @@ from rain.protocol.messages import (
     TasksStopped,
     UnkeepObjects,
     Wait,
+    WorkerDigest,
     WorkerHello,
     WorkerInfo,
+    WorkerRuns,
     WorkerWelcome,
 )
-from rain.server.core import completion, ending, recovery, requests, waits
+from rain.server.core import (
+    block_runs,
+    completion,
+    ending,
+    explain,
+    fetches,
+    infos,
+    inspection,
+    recovery,
+    requests,
+    waits,
+    watchdog,
+)
 from rain.server.core.actions import Drop, Exit, ServerAction
 from rain.server.core.check import sanity_check
-from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
-from rain.server.core.failing import end_session, fail_session
+from rain.server.core.events import ConstantLost, CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
+from rain.server.core.failing import end_session, internal_error
 from rain.server.core.graph import FINISHED
+from rain.server.core.lies import ReportError, check_hello, checked_info
+from rain.server.core.reports import report_in_rows
 from rain.server.core.state import ClientPeer, CoreOptions, ServerState
 from rain.server.core.submit import stage_chunk
 from rain.server.core.workers import Worker
@@ -90,10 +110,15 @@ class ServerCore:
                 self._left(event)
             elif type(event) is CopyUnreadable:
                 session = self._live_session(event.session)
-                if session is not None and session.graph.is_object(event.object_id):
-                    recovery.drop_copy(state, session, event.object_id, event.incarnation)
+                row = session.graph.numbering.row(event.object_id) if session is not None else -1
+                if session is not None and session.graph.is_object(row):
+                    recovery.drop_copy(state, session, row, event.incarnation)
+            elif type(event) is ConstantLost:
+                session = self._live_session(event.session)
+                if session is not None:
+                    recovery.constant_lost(state, session, event.object_id, event.reason)
         if state.info_requests:
-            requests.settle_info_requests(state)
+            inspection.settle_info_requests(state)
         if state.stopping is not None:
             requests.settle_stop(state)
         state.flush_deletes()
@@ -111,17 +136,16 @@ class ServerCore:
     def holders(self, session: int, obj: int) -> list[tuple[int, str]]:
         """(incarnation, data address) of the workers that hold an object; for the shell, which relays."""
         known = self._live_session(session)
-        if known is None or not known.graph.is_object(obj) or known.graph.state[obj] != FINISHED:
+        row = known.graph.numbering.row(obj) if known is not None else -1
+        if known is None or not known.graph.is_object(row) or known.graph.state[row] != FINISHED:
             return []
         workers = self.state.workers
-        return [(w, workers[w].worker_id) for w in sorted(known.graph.replicas_of(obj)) if w in workers]
+        return [(w, workers[w].worker_id) for w in sorted(known.graph.replicas_of(row)) if w in workers]
 
     def value(self, session: int, obj: int) -> bytes | None:
         """The value of an object if the core itself has it; for the shell, which serves data connections."""
         known = self._live_session(session)
-        if known is None or not known.graph.is_object(obj):
-            return None
-        return known.graph.value[obj]
+        return None if known is None else fetches.value_at_server(known, obj)
 
     def _live_session(self, number: int) -> Session | None:
         session = self.state.sessions.get(number)
@@ -152,6 +176,7 @@ class ServerCore:
     def _tick(self) -> None:
         state = self.state
         check_infeasible(state)
+        watchdog.watch(state)
         if not state.workers:
             for session in state.sessions.values():
                 self._warn_no_worker(session)
@@ -191,8 +216,9 @@ class ServerCore:
         state = self.state
         address, local, _ = state.joining.pop(peer)
         try:
+            check_hello(message)
             offer = parse_offer(message.resources)
-        except ValueError as error:
+        except (ValueError, ReportError) as error:
             state.actions.append(Drop(peer, f"worker {address}: {error}"))
             return
         incarnation = len(state.worker_ids)
@@ -205,16 +231,30 @@ class ServerCore:
             incarnation, peer, worker_id, message.hostname, message.pid, message.python, message.resources, offer, local
         )
         state.worker_of_peer[peer] = incarnation
+        state.workers[incarnation].story.append((state.now, "registered"))
         state.log("info", f"worker {worker_id} (incarnation {incarnation}) registered with {message.resources}")
         state.send(peer, WorkerWelcome(incarnation, worker_id))
 
     def _worker_message(self, worker: Worker, message: Message) -> None:
+        try:
+            self._worker_report(worker, message)
+        except ReportError as error:
+            text = f"{type(message).__name__} of worker {worker.worker_id}: {error}"
+            self.state.actions.append(Drop(worker.peer, text))
+
+    def _worker_report(self, worker: Worker, message: Message) -> None:
         state = self.state
+        if type(message) is WorkerDigest:
+            watchdog.worker_digest(state, worker, message)
+            return
+        if type(message) is WorkerRuns:
+            watchdog.worker_runs(state, worker, message)
+            return
         if type(message) is WorkerInfo:
             request = state.info_requests.get(message.seq)
             if request is not None:
                 request.missing.discard(worker.incarnation)
-                request.answers[worker.incarnation] = message.info
+                request.answers[worker.incarnation] = checked_info(message.info)
             return
         number = getattr(message, "session", None)
         session = self._live_session(number) if number is not None else None
@@ -226,17 +266,18 @@ class ServerCore:
         if report is None:
             state.actions.append(Drop(worker.peer, f"unexpected {type(message).__name__} of a worker"))
         else:
-            self._guarded(session, message, lambda: report(state, session, worker, message))
+            in_rows = report_in_rows(session.graph, message)
+            self._guarded(session, message, lambda: report(state, session, worker, in_rows))
 
     def _guarded(self, session: Session, message: Message, work: Callable[[], None]) -> str | None:
-        """Do it; an internal error costs the session at most, and is told with its story. Returns its text."""
+        """Do it; an internal error costs the session at most. Returns its text."""
         try:
             work()
+        except ReportError:
+            raise
         except Exception:
-            text = f"internal error in {type(message).__name__} of session {session.number}"
-            self.state.log("error", f"{text}\n{traceback.format_exc()}")
-            fail_session(self.state, session, Failure("internal", text, session=session.number))
-            return text
+            where = f"{type(message).__name__} of session {session.number}"
+            return internal_error(self.state, session, f"while handling {where}", traceback.format_exc())
         return None
 
     def _client_message(self, client: ClientPeer, message: Message) -> None:
@@ -257,8 +298,7 @@ class ServerCore:
         session = state.sessions.get(number)
         if session is None or session.peer != client.peer:
             if seq:
-                failure = Failure("session", f"Session {number} is closed", session=number)
-                state.refuse(client.peer, seq, failure)
+                state.refuse(client.peer, seq, state.no_session(number))
             return
         if session.failure is not None:
             if seq:
@@ -269,7 +309,7 @@ class ServerCore:
             state.refuse(client.peer, seq, Failure("internal", text, session=number))
 
 
-def _stage(_state: ServerState, session: Session, _client: ClientPeer, message: SubmitChunk) -> None:
+def _stage(_state: ServerState, session: Session, _client: ClientPeer, message: SubmitChunk | SubmitBlock) -> None:
     stage_chunk(session, message)
 
 
@@ -282,13 +322,13 @@ def _wait(state: ServerState, session: Session, client: ClientPeer, message: Wai
 
 
 def _fetch(state: ServerState, session: Session, client: ClientPeer, message: FetchObjects) -> None:
-    waits.fetch(state, session, client.peer, message)
+    fetches.fetch(state, session, client.peer, message)
 
 
 _WORKER_REPORTS: dict[type, Callable[[ServerState, Session, Worker, Any], None]] = {
-    TasksDone: completion.tasks_done,
+    TasksDone: block_runs.tasks_done,
     TasksStarted: completion.tasks_started,
-    TaskFailed: completion.task_failed,
+    TaskFailed: block_runs.task_failed,
     TasksReturned: completion.tasks_returned,
     TasksStopped: ending.tasks_stopped,
     ObjectsStored: completion.objects_stored,
@@ -298,18 +338,22 @@ _WORKER_REPORTS: dict[type, Callable[[ServerState, Session, Worker, Any], None]]
 _PLAIN_REQUESTS: dict[type, Callable[[ServerState, ClientPeer, Any], None]] = {
     NewSession: requests.new_session,
     CloseSession: requests.close_session,
-    GetServerInfo: requests.get_server_info,
+    GetServerInfo: inspection.get_server_info,
+    GetDump: inspection.get_dump,
+    Explain: explain.explain,
+    ExplainTasks: explain.explain_tasks,
     StopServer: requests.stop_server,
 }
 
 _SESSION_REQUESTS: dict[type, Callable[[ServerState, Session, ClientPeer, Any], None]] = {
     SubmitChunk: _stage,
+    SubmitBlock: _stage,
     ConstantPiece: _piece,
     SubmitCommit: requests.submit_commit,
     Wait: _wait,
     FetchObjects: _fetch,
     UnkeepObjects: requests.unkeep,
-    GetInfos: requests.get_infos,
-    GetStates: requests.get_states,
+    GetInfos: infos.get_infos,
+    GetStates: infos.get_states,
     Cancel: ending.cancel,
 }

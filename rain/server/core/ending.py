@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import Cancel, Cancelled, CancelTasks, TasksStopped
+from rain.server.core.blocks import dissolve, leave_run
 from rain.server.core.graph import (
     ABORTED,
+    ABSENT,
     ASSIGNED,
     CANCELLED,
     FAILED,
+    NOT_ASSIGNED,
     OBJECT_ABORTED,
     READY,
     RUNNING,
@@ -23,9 +26,11 @@ from rain.server.core.graph import (
 )
 from rain.server.core.retention import inputs_consumed, task_will_not_run_again
 from rain.server.core.session import CancelRequest
-from rain.server.core.waits import notify, unknown_id
+from rain.server.core.story import note
+from rain.server.core.waits import notify, pieces_of, unknown_id
 
 if TYPE_CHECKING:
+    from rain.server.core.blocks import Block
     from rain.server.core.session import Session
     from rain.server.core.state import ClientPeer, ServerState
     from rain.server.core.workers import Worker
@@ -99,12 +104,20 @@ def _end(state: ServerState, session: Session, task: int, final: int, failure: F
     graph.state[task] = final
     session.unfinished -= 1
     session.blame[task] = failure
+    if session.began:
+        session.began.pop(task, None)
+    if final == ABORTED:
+        note(state, session, task, f"aborted, because of task {session.number}/{failure.task}")
+    elif final == CANCELLED:
+        note(state, session, task, "cancelled")
     if before == READY:
         session.ready -= 1
     elif before in (ASSIGNED, RUNNING):
         _stop_run(state, session, task)
     inputs_consumed(state, session, task)
     task_will_not_run_again(state, session, task)
+    if task in graph.blocks:
+        graph.blocks[task].args = None
     if session.watch:
         notify(state, session, task)
 
@@ -116,7 +129,7 @@ def _stop_run(state: ServerState, session: Session, task: int) -> None:
     worker = state.workers[graph.worker[task]]
     worker.withdrawing.discard((session.number, task))
     runs = array("I", [graph.run[task]])
-    state.send(worker.peer, CancelTasks(session.number, array("I", [task]), runs, GRACE_SECONDS))
+    state.send(worker.peer, CancelTasks(session.number, graph.numbering.ids([task]), runs, GRACE_SECONDS))
 
 
 def _session_done(state: ServerState, session: Session) -> None:
@@ -129,22 +142,29 @@ def _session_done(state: ServerState, session: Session) -> None:
 
 def cancel(state: ServerState, session: Session, client: ClientPeer, message: Cancel) -> None:
     """Stop tasks; answered when nothing of them runs."""
-    graph = session.graph
-    failure = unknown_id(session, message.ids)
-    for number in message.ids if failure is None else ():
-        if not graph.is_task(number):
-            failure = Failure("invalid", f"{session.number}/{number} is not a task", session=session.number)
+    failure = unknown_id(session, message.ids) or _not_task(session, message.ids)
     if failure is not None:
         state.refuse(client.peer, message.seq, failure)
         return
-    chosen = [t for t in dict.fromkeys(message.ids or graph.tasks()) if graph.state[t] < TASK_FINISHED]
-    failures = {task: _cancelled(state, session, task) for task in chosen}
-    for task in chosen:
+    graph = session.graph
+    ghosts: list[int] = []
+    waiting: list[int] = []
+    if message.ids:
+        asked = _rows_to_cancel(session, message.ids, ghosts, waiting)
+    else:
+        asked = graph.tasks()
+    chosen = [task for task in asked if graph.state[task] < TASK_FINISHED]
+    stopped = _ids_of_tasks(session, chosen)
+    failures = {task: _cancelled(state, session, task) for task in [*chosen, *ghosts]}
+    for task in failures:
         _end(state, session, task, CANCELLED, failures[task])
     for task in chosen:
         _abort_dependents(state, session, [task], failures[task])
-    running = {task for task in chosen if task in session.stopping}
-    request = CancelRequest(client.peer, message.seq, running, chosen)
+    for task in waiting:
+        if graph.state[task] == NOT_ASSIGNED and not graph.missing[task]:
+            state.make_ready(session, task)
+    running = {task for task in failures if task in session.stopping}
+    request = CancelRequest(client.peer, message.seq, running, stopped)
     if running:
         session.cancels.append(request)
     else:
@@ -152,15 +172,69 @@ def cancel(state: ServerState, session: Session, client: ClientPeer, message: Ca
     _session_done(state, session)
 
 
+def _not_task(session: Session, ids: array[int]) -> Failure | None:
+    """A failure naming the first id that is no task."""
+    graph = session.graph
+    for piece in pieces_of(session, ids):
+        if piece.block is None:
+            wrong = next((row for row in range(piece.start, piece.stop) if not graph.is_task(row)), None)
+        else:
+            wrong = None if piece.is_task else piece.start
+        if wrong is not None:
+            name = f"{session.number}/{piece.number(graph.numbering, wrong)}"
+            return Failure("invalid", f"{name} is not a task", session=session.number)
+    return None
+
+
+def _rows_to_cancel(session: Session, ids: array[int], ghosts: list[int], waiting: list[int]) -> list[int]:
+    """Rows of tasks and whole blocks. A block of which only some members are asked for is taken apart: its members
+    are added to `waiting`, and if it was assigned, what stands for its run to `ghosts`."""
+    graph = session.graph
+    rows: dict[int, None] = {}
+    asked: dict[Block, set[int]] = {}
+    for piece in pieces_of(session, ids):
+        if piece.block is None:
+            rows.update(dict.fromkeys(range(piece.start, piece.stop)))
+        else:
+            asked.setdefault(piece.block, set()).update(range(piece.start, piece.stop))
+    for block, indices in asked.items():
+        if len(indices) == block.count or graph.state[block.row] >= TASK_FINISHED:
+            rows[block.row] = None
+            continue
+        if graph.state[block.row] in (ASSIGNED, RUNNING):
+            ghosts.append(leave_run(session, block))
+        first = block.start
+        members = dissolve(session, block)
+        waiting += members
+        rows.update(dict.fromkeys(members[index - first] for index in sorted(indices)))
+    return list(rows)
+
+
+def _ids_of_tasks(session: Session, rows: list[int]) -> array[int]:
+    """Ids of tasks and of the members of blocks."""
+    graph = session.graph
+    if not graph.blocks:
+        return graph.numbering.ids(rows)
+    ids = array("I")
+    for row in rows:
+        block = graph.blocks.get(row)
+        if block is None:
+            ids.append(graph.numbering.id(row))
+        else:
+            ids.extend(range(block.task, block.task + block.count))
+    return ids
+
+
 def _cancelled(state: ServerState, session: Session, task: int) -> Failure:
     worker = state.worker_id(session.graph.worker[task])
     count = attempts(session, task)
-    return Failure("cancelled", "The task was cancelled", session.number, task, worker=worker, attempts=count)
+    number = session.graph.numbering.id(task)
+    return Failure("cancelled", "The task was cancelled", session.number, number, worker=worker, attempts=count)
 
 
 def _answer(state: ServerState, request: CancelRequest) -> None:
     if request.peer in state.clients:
-        state.send(request.peer, Cancelled(request.seq, array("I", request.stopped)))
+        state.send(request.peer, Cancelled(request.seq, request.stopped))
 
 
 def tasks_stopped(state: ServerState, session: Session, worker: Worker, message: TasksStopped) -> None:
@@ -177,6 +251,11 @@ def run_is_gone(state: ServerState, session: Session, task: int) -> None:
     if worker is not None:
         worker.release(session.number, task, session.templates[graph.template[task]].request)
     graph.worker[task] = 0
+    if graph.numbering.is_ghost(task):
+        graph.numbering.drop_ghost(task)
+        graph.kind[task] = ABSENT
+        session.stories.pop(task, None)
+        session.blame.pop(task, None)
     for request in list(session.cancels):
         request.running.discard(task)
         if not request.running:

@@ -49,8 +49,17 @@ class CopyUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantLost:
+    """The server could not store the value of a constant."""
+
+    session: int
+    object_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed (sent about every 0.5 s)."""
 
 
-ServerEvent = PeerJoined | PeerSaid | PeerLeft | CopyUnreadable | Tick
+ServerEvent = PeerJoined | PeerSaid | PeerLeft | CopyUnreadable | ConstantLost | Tick

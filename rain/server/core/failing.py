@@ -10,6 +10,7 @@ from rain.protocol.messages import EndSession
 from rain.server.core.actions import DropConstants
 from rain.server.core.ending import attempts, fail_in_place
 from rain.server.core.graph import Graph
+from rain.server.core.story import note, one_line
 
 if TYPE_CHECKING:
     from rain.server.core.session import CancelRequest, Session, Waiter
@@ -26,13 +27,15 @@ def fail_task(state: ServerState, session: Session, task: int, reported: Failure
         kind="task",
         message=message,
         session=session.number,
-        task=task,
+        task=session.graph.numbering.id(task),
         worker=worker_id,
         attempts=attempts(session, task),
     )
+    note(state, session, task, f"failed for good on {worker_id or 'no worker'}: {one_line(message)}")
     if session.on_failure == "continue":
         fail_in_place(state, session, task, failure)
     else:
+        session.failed_task = (session.task_name(task), session.stories[task])
         fail_session(state, session, failure)
 
 
@@ -47,10 +50,21 @@ def fail_session(state: ServerState, session: Session, failure: Failure) -> None
         state.refuse(waiter.peer, waiter.seq, failure)
 
 
+def internal_error(state: ServerState, session: Session, what: str, details: str) -> str:
+    """A defect of Rain, which costs the session at most. Returns the text for the user, which names the log entry."""
+    state.errors += 1
+    text = f"internal error {state.errors} {what}; the server's log tells more under this number"
+    state.log("error", f"internal error {state.errors} {what}\n{details}")
+    fail_session(state, session, Failure("internal", text, session=session.number))
+    return text
+
+
 def end_session(state: ServerState, session: Session, reason: str) -> None:
     """Forget the session; who still waits is told that it is closed."""
     waiting: list[Waiter | CancelRequest] = [*session.waiters(), *session.cancels]
     del state.sessions[session.number]
+    for array in session.graph.numbering.arrays:
+        array.blocks.clear()  # a block knows its array: such a cycle would hold all values until garbage is collected
     _drop_everything(state, session)
     client = state.clients.get(session.peer)
     if client is not None:
@@ -84,5 +98,6 @@ def _drop_everything(state: ServerState, session: Session) -> None:
     session.returned, session.failures, session.attempts_lost, session.moves = {}, {}, {}, {}
     session.blame, session.stopping, session.failed_on, session.weights = {}, {}, {}, {}
     session.recomputed, session.cancels, session.first_failure = set(), [], None
+    session.stories, session.began, session.suspicions, session.watched = {}, {}, 0, 0
     session.templates, session.groups, session.group_keys = [], [], {}
     state.queue.compact(outdated, state.is_ready)

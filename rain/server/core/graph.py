@@ -1,15 +1,21 @@
-"""The graph of one session as columns indexed by id.
+"""The graph of one session as columns indexed by row.
 
 Tasks and objects share one numbering, so they share the columns' index; `kind` tells which columns are
-meaningful. Columns instead of records keep a waiting task below 500 bytes and the loops tight.
+meaningful. Columns instead of records keep a waiting task below 500 bytes and the loops tight. Rows are ids until
+the session has a task array (see `numbering`); inside of the core, tasks and objects go by their rows.
 """
 
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import KEEP
+from rain.server.core.numbering import Numbering
+
+if TYPE_CHECKING:
+    from rain.server.core.blocks import Block
 
 ABSENT, OBJECT, TASK = 0, 1, 2
 
@@ -42,6 +48,8 @@ class Graph:
         consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE.
         size: bytes. replicas: None, one incarnation, or a set. value: bytes held by the server, or None.
 
+    A block of a task array (`blocks` by row) has the row of a task. Its outputs are those that were claimed.
+
     A column of tasks and one of objects may be the same storage under two names: an id is one or the other.
     """
 
@@ -73,12 +81,14 @@ class Graph:
         self.distinct_inputs: dict[int, tuple[int, ...]] = {}
         self.spec: dict[int, bytes] = {}
         self.info: dict[int, bytes] = {}
+        self.blocks: dict[int, Block] = {}
+        self.numbering = Numbering()
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def grow(self, size: int) -> None:
-        """Make room for ids below `size`."""
+        """Make room for rows below `size`."""
         more = size - len(self.kind)
         if more <= 0:
             return
@@ -107,11 +117,11 @@ class Graph:
         self.replicas.extend(nothing)
 
     def is_task(self, number: int) -> bool:
-        """True for ids of tasks."""
+        """True for rows of tasks and blocks."""
         return 0 <= number < len(self.kind) and self.kind[number] == TASK
 
     def is_object(self, number: int) -> bool:
-        """True for ids of data objects."""
+        """True for rows of data objects."""
         return 0 <= number < len(self.kind) and self.kind[number] == OBJECT
 
     def distinct(self, task: int) -> tuple[int, ...]:
@@ -128,6 +138,16 @@ class Graph:
                 return distinct
         return inputs
 
+    def copy_inputs(self, task: int, other: int) -> None:
+        """A new, unfinished task has the same inputs as another one."""
+        self.inputs[other] = self.inputs[task]
+        if task in self.distinct_inputs:
+            self.distinct_inputs[other] = self.distinct_inputs[task]
+        for obj in self.distinct(other):
+            self.add_consumer(obj, other)
+            self.needed[obj] += 1
+            self.pins[obj] += 1
+
     def outputs_of(self, task: int) -> tuple[int, ...]:
         """Ids of the outputs of a task, in order."""
         only = self._only_output[task]
@@ -137,8 +157,12 @@ class Graph:
         """Record the outputs of a task; nearly all have one, the others are sparse."""
         if len(outputs) == 1:
             self._only_output[task] = outputs[0]
-        elif outputs:
+            return
+        self._only_output[task] = 0
+        if outputs:
             self._outputs[task] = outputs
+        else:
+            self._outputs.pop(task, None)
 
     def add_consumer(self, obj: int, task: int) -> None:
         """Record that the task has the object as an input."""
@@ -204,9 +228,9 @@ class Graph:
         return False
 
     def objects(self) -> list[int]:
-        """Ids of all objects, rising."""
+        """Rows of all objects, rising."""
         return [n for n, kind in enumerate(self.kind) if kind == OBJECT]
 
     def tasks(self) -> list[int]:
-        """Ids of all tasks, rising."""
+        """Rows of all tasks and blocks, rising."""
         return [n for n, kind in enumerate(self.kind) if kind == TASK]

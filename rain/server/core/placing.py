@@ -17,12 +17,15 @@ def place_constants(state: ServerState, session: Session, specs: dict[int, bytes
     """Put new constants whose spec asks for it on exactly the workers named."""
     graph = session.graph
     for number, packed in specs.items():
-        wish: Any = msgpack.unpackb(packed).get("user", {}).get("_testing")
+        user: Any = msgpack.unpackb(packed).get("user")
+        wish = user.get("_testing") if isinstance(user, dict) else None
         if not isinstance(wish, dict) or not graph.at_server(number):
             continue
-        if "size" in wish:
-            session.weights[number] = int(wish["size"])
-        names = wish.get("workers") or wish.get("governors") or []
+        if isinstance(wish.get("size"), int):
+            session.weights[number] = wish["size"]
+        names = wish.get("workers") or wish.get("governors")
+        if not isinstance(names, list):
+            continue
         for worker in state.workers.values():
             if worker.worker_id in names:
                 message = assignment_message(state, session, worker, [], extra=[number])

@@ -1,7 +1,7 @@
 """What a submit would add to a graph, checked as a whole before anything is changed (spec 6.1).
 
-Kept in columns indexed by `id - base`, like the graph itself: a submit of a million tasks must not need a million
-objects to be checked.
+All ids here are rows. Kept in columns indexed by `row - base`, like the graph itself: a submit of a million tasks
+must not need a million objects to be checked.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from rain.common.task_template import read_spec_map
 from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, SubmitChunk
 from rain.server.core.graph import ABSENT, CONSTANT, MAX_ID, OBJECT, TASK
 from rain.server.core.session import Session, Template
+from rain.server.core.staging import InvalidSubmitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 HAS_DATA = INLINE | UPLOADED | SAME
 _DECLARED = 64
 """The object has a row of its own in the columns of objects."""
-
-
-class InvalidSubmitError(Exception):
-    """The submit is refused; nothing of it exists. The text names the id."""
 
 
 class Plan:
@@ -39,10 +37,9 @@ class Plan:
         InvalidSubmitError: something is wrong with it.
     """
 
-    def __init__(self, session: Session, chunks: list[SubmitChunk], error: str | None = None) -> None:
-        """`error`: why the submit is refused whatever it holds, None if nothing is known."""
-        if error is not None:
-            raise InvalidSubmitError(error)
+    def __init__(self, session: Session, chunks: list[SubmitChunk], id_of: Callable[[int], int]) -> None:
+        """`id_of`: id of a row."""
+        self._id_of = id_of
         self._session = session
         self._graph = session.graph
         self.chunks = chunks
@@ -85,7 +82,7 @@ class Plan:
         return [base + position for position, kind in enumerate(self._kind) if kind == OBJECT]
 
     def _name(self, number: int) -> str:
-        return f"{self._session.number}/{number}"
+        return f"{self._session.number}/{self._id_of(number)}"
 
     # --- ids ---
 
@@ -126,7 +123,7 @@ class Plan:
             self._flags[position] |= (flags & (KEEP | HAS_DATA)) | _DECLARED
             spec = chunk.object_specs[row] if chunk.object_specs else None
             if spec is not None:
-                self.specs[number] = spec
+                self.specs[number] = self._checked_spec(number, spec)
             if flags & HAS_DATA:
                 self.constants[number] = flags
             if flags & (INLINE | SAME):
@@ -138,9 +135,16 @@ class Plan:
                 else:
                     self.values[number] = value
             elif flags & UPLOADED:
-                received, total = self._session.uploads.get(number, (0, -1))
+                received, total = self._session.uploads.get(self._id_of(number), (0, -1))
                 if received != total:
                     raise InvalidSubmitError(f"data object {self._name(number)} was not uploaded completely")
+
+    def _checked_spec(self, number: int, spec: bytes) -> bytes:
+        try:
+            read_spec_map(spec)
+        except ValueError as error:
+            raise InvalidSubmitError(f"the spec of data object {self._name(number)}: {error}") from error
+        return spec
 
     def _source_of(self, number: int, packed: bytes) -> int:
         """The constant whose value the object shares; it comes before it, or its data is still here."""
@@ -148,7 +152,8 @@ class Plan:
         graph = self._graph
         known = graph.is_object(source) and graph.flags[source] & CONSTANT and graph.at_server(source)
         if not known and not self.constants.get(source, 0) & (INLINE | UPLOADED):
-            raise InvalidSubmitError(f"data object {self._name(number)} is equal to {source}, which has no data here")
+            name, other = self._name(number), self._name(source)
+            raise InvalidSubmitError(f"data object {name} is equal to {other}, which has no data here")
         return source
 
     def _read_tasks(self, chunk: SubmitChunk) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import WithdrawTasks
+from rain.server.core.blocks import dissolve
 from rain.server.core.completion import back_to_waiting
 from rain.server.core.ending import abort_lost_object, run_is_gone
 from rain.server.core.failing import fail_session, fail_task
@@ -22,6 +23,7 @@ from rain.server.core.graph import (
     TASK_FINISHED,
     UNFINISHED,
 )
+from rain.server.core.story import note
 
 if TYPE_CHECKING:
     from rain.protocol.messages import ObjectsMissing
@@ -43,7 +45,7 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
         if session.failure is not None or worker.incarnation not in session.workers:
             continue
         session.workers.discard(worker.incarnation)
-        returned, hopeless = _take_back(state, session, worker)
+        returned, hopeless = _take_back(state, session, worker, reason)
         lost = _drop_copies(session, worker.incarnation)
         for task in hopeless:
             _too_many_crashes(state, session, task, worker.worker_id)
@@ -61,6 +63,7 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
     if state.stopping is not None:
         state.log("info", f"worker {worker.worker_id} (incarnation {worker.incarnation}) ended")
         return
+    state.gone_workers.append((state.now, f"{worker.worker_id} (incarnation {worker.incarnation}) lost: {reason}"))
     state.log(
         "warning",
         f"worker {worker.worker_id} (incarnation {worker.incarnation}) lost: {reason}; "
@@ -68,7 +71,7 @@ def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
     )
 
 
-def _take_back(state: ServerState, session: Session, worker: Worker) -> tuple[list[int], list[int]]:
+def _take_back(state: ServerState, session: Session, worker: Worker, reason: str) -> tuple[list[int], list[int]]:
     """Tasks that go back, and those of them that were running on too many lost workers."""
     graph = session.graph
     limit = state.options.crash_limit
@@ -77,16 +80,24 @@ def _take_back(state: ServerState, session: Session, worker: Worker) -> tuple[li
         if task in session.stopping:
             run_is_gone(state, session, task)
             continue
-        if graph.state[task] == RUNNING:
-            victims = session.attempts_lost.setdefault(task, [])
-            victims.append(worker.worker_id)
-            if limit and len(victims) >= limit:
-                hopeless.append(task)
-        else:
-            session.returned[task] = session.returned.get(task, 0) + 1
+        was_running = graph.state[task] == RUNNING
         graph.worker[task] = 0
         graph.state[task] = NOT_ASSIGNED
-        tasks.append(task)
+        session.began.pop(task, None)
+        did = "run was lost" if was_running else "given back: it had not started"
+        note(state, session, task, f"{did} when {worker.worker_id} was lost ({reason})")
+        block = graph.blocks.get(task)
+        # Which member was running is not known: each may have brought the worker down.
+        suspects = [task] if block is None or not was_running else dissolve(session, block)
+        tasks += suspects
+        for suspect in suspects:
+            if not was_running:
+                session.returned[suspect] = session.returned.get(suspect, 0) + 1
+                continue
+            victims = session.attempts_lost.setdefault(suspect, [])
+            victims.append(worker.worker_id)
+            if limit and len(victims) >= limit:
+                hopeless.append(suspect)
     return tasks, hopeless
 
 
@@ -121,7 +132,13 @@ def drop_copy(state: ServerState, session: Session, obj: int, incarnation: int) 
     state.delete_copy(incarnation, session.number, obj)
     if is_lost(session, obj):
         count = lose_objects(state, session, [obj])
-        state.log("warning", f"data object {session.number}/{obj} is unreadable; {count} tasks run again for it")
+        state.log("warning", f"data object {session.id_of(obj)} is unreadable; {count} tasks run again for it")
+
+
+def constant_lost(state: ServerState, session: Session, object_id: int, reason: str) -> None:
+    """The server could not store a constant: nobody else has it, so its session fails."""
+    text = f"The server cannot store data object {session.number}/{object_id}: {reason}"
+    fail_session(state, session, Failure("session", text, session=session.number))
 
 
 def object_missing(state: ServerState, session: Session, _worker: Worker, message: ObjectsMissing) -> None:
@@ -131,7 +148,7 @@ def object_missing(state: ServerState, session: Session, _worker: Worker, messag
         return
     reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + 1
     if reports > UNREADABLE_LIMIT:
-        text = f"data object {session.number}/{obj} could not be read {reports} times, last from {', '.join(holders)}"
+        text = f"data object {session.id_of(obj)} could not be read {reports} times, last from {', '.join(holders)}"
         fail_session(state, session, Failure("session", text, session=session.number))
         return
     for worker in list(state.workers.values()):
@@ -171,14 +188,18 @@ def withdraw_tasks(state: ServerState, session: Session, incarnation: int, tasks
     if worker is None:
         return
     worker.withdrawing.update((session.number, task) for task in tasks)
-    runs = array("I", [session.graph.run[task] for task in tasks])
-    state.send(worker.peer, WithdrawTasks(session.number, array("I", tasks), runs))
+    graph = session.graph
+    runs = array("I", [graph.run[task] for task in tasks])
+    for task in tasks:
+        note(state, session, task, f"asked back from {worker.worker_id}")
+    state.send(worker.peer, WithdrawTasks(session.number, graph.numbering.ids(tasks), runs))
 
 
 def _revive(state: ServerState, session: Session, first: int) -> int:
     """A finished task runs again, and so do, as far as needed, those that made its inputs."""
     graph = session.graph
     stack, revived = [first], []
+    note(state, session, first, "runs again: a result of it was lost and is still needed")
     while stack:
         task = stack.pop()
         if graph.state[task] != TASK_FINISHED:

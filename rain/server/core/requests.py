@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
-import msgpack
+from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
-from rain.common.states import TaskState
 from rain.protocol.messages import (
     KEEP,
     Accepted,
     CloseSession,
     ConstantPiece,
-    GetInfos,
-    GetServerInfo,
-    GetStates,
-    GetWorkerInfo,
-    Infos,
     NewSession,
-    ServerInfo,
     SessionCreated,
     SessionWarning,
-    States,
     StopServer,
     StopWorker,
     SubmitCommit,
     UnkeepObjects,
 )
 from rain.server.core.actions import Exit, WriteConstant
-from rain.server.core.ending import attempts
 from rain.server.core.failing import end_session
-from rain.server.core.graph import FINISHED, OBJECT, TASK
-from rain.server.core.plan import InvalidSubmitError
+from rain.server.core.graph import FINISHED, OBJECT
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import Session
-from rain.server.core.staging import StagedSubmit
-from rain.server.core.state import ClientPeer, InfoRequest, ServerState
+from rain.server.core.staging import InvalidSubmitError, StagedSubmit
 from rain.server.core.submit import commit
-from rain.server.core.waits import unknown_id
+from rain.server.core.waits import pieces_of, unknown_id
 
-INFO_SECONDS = 2.0
-"""How long workers may take to answer a GetServerInfo."""
+if TYPE_CHECKING:
+    from array import array
+
+    from rain.server.core.state import ClientPeer, ServerState
+
 STOP_SECONDS = 5.0
 """How long workers may take to end."""
 
@@ -118,120 +108,42 @@ def minor_version(version: str) -> str:
 
 def unkeep(state: ServerState, session: Session, client: ClientPeer, message: UnkeepObjects) -> None:
     """Take the keep flag away."""
-    graph = session.graph
-    failure = unknown_id(session, message.ids)
-    for obj in message.ids if failure is None else ():
-        if graph.kind[obj] != OBJECT or not graph.is_kept(obj):
-            failure = Failure("invalid", f"{session.number}/{obj} is not a kept data object", session=session.number)
-            break
+    failure = unknown_id(session, message.ids) or _not_kept(session, message.ids)
     if failure is not None:
         state.refuse(client.peer, message.seq, failure)
         return
-    for obj in dict.fromkeys(message.ids):
-        graph.flags[obj] &= ~KEEP
-        if not graph.needed[obj] and graph.state[obj] == FINISHED:
-            object_unneeded(state, session, obj)
+    for piece in pieces_of(session, message.ids):
+        if piece.block is None:
+            for row in range(piece.start, piece.stop):
+                _unkeep_row(state, session, row)
+            continue
+        for index in range(piece.start, piece.stop):
+            piece.block.unkeep(index)
+            if index in piece.block.claimed:
+                _unkeep_row(state, session, piece.block.claimed[index])
     state.send(client.peer, Accepted(message.seq))
 
 
-def get_infos(state: ServerState, session: Session, client: ClientPeer, message: GetInfos) -> None:
-    """States and infos as they are now."""
-    failure = unknown_id(session, message.ids)
-    if failure is not None:
-        state.refuse(client.peer, message.seq, failure)
-        return
+def _not_kept(session: Session, ids: array[int]) -> Failure | None:
+    """A failure naming the first id that is no kept data object."""
     graph = session.graph
-    states = bytes(graph.state[number] for number in message.ids)
-    infos = [
-        _task_info(state, session, number) if graph.kind[number] == TASK else _object_info(session, number)
-        for number in message.ids
-    ]
-    state.send(client.peer, Infos(message.seq, states, infos))
+    for piece in pieces_of(session, ids):
+        for position in range(piece.start, piece.stop):
+            if piece.block is None:
+                is_kept = graph.kind[position] == OBJECT and graph.is_kept(position)
+            else:
+                is_kept = not piece.is_task and piece.block.is_kept(position)
+            if not is_kept:
+                name = f"{session.number}/{piece.number(graph.numbering, position)}"
+                return Failure("invalid", f"{name} is not a kept data object", session=session.number)
+    return None
 
 
-def get_states(state: ServerState, session: Session, client: ClientPeer, message: GetStates) -> None:
-    """States as they are now."""
-    failure = unknown_id(session, message.ids)
-    if failure is not None:
-        state.refuse(client.peer, message.seq, failure)
-        return
-    numbers = message.ids or session.graph.tasks()
-    state.send(client.peer, States(message.seq, bytes(map(session.graph.state.__getitem__, numbers))))
-
-
-def _task_info(state: ServerState, session: Session, task: int) -> bytes | None:
+def _unkeep_row(state: ServerState, session: Session, obj: int) -> None:
     graph = session.graph
-    if not graph.run[task]:
-        return None
-    info = msgpack.unpackb(graph.info[task]) if task in graph.info else {}
-    info["attempts"] = attempts(session, task)
-    if graph.state[task] in (TaskState.finished, TaskState.failed) and graph.start[task]:
-        info["start_time"] = graph.start[task]
-        info["duration"] = graph.duration[task]
-    blamed = session.blame.get(task)
-    if blamed is not None and graph.state[task] == TaskState.failed:
-        info["error"], info["debug"] = blamed.message, blamed.debug
-        if blamed.exception is not None:
-            info["exception"] = b64encode(blamed.exception).decode()
-    incarnation = graph.worker[task] or graph.last_worker[task]
-    info["governor"] = state.worker_id(incarnation)
-    packed: bytes = msgpack.packb(info)
-    return packed
-
-
-def _object_info(session: Session, obj: int) -> bytes | None:
-    graph = session.graph
-    if graph.state[obj] != FINISHED:
-        return None
-    info = msgpack.unpackb(graph.info[obj]) if obj in graph.info else {}
-    info["size"] = graph.size[obj]
-    packed: bytes = msgpack.packb(info)
-    return packed
-
-
-def get_server_info(state: ServerState, client: ClientPeer, message: GetServerInfo) -> None:
-    """Ask every worker; answered when all have answered."""
-    number = state.next_info
-    state.next_info += 1
-    request = InfoRequest(client.peer, message.seq, state.now + INFO_SECONDS, set(state.workers))
-    state.info_requests[number] = request
-    for worker in state.workers.values():
-        state.send(worker.peer, GetWorkerInfo(number))
-
-
-def settle_info_requests(state: ServerState) -> None:
-    """Answer those that are complete or late."""
-    for number, request in list(state.info_requests.items()):
-        if request.missing and state.now < request.deadline:
-            continue
-        del state.info_requests[number]
-        workers = []
-        for worker in state.workers.values():
-            entry: dict[str, object] = {
-                "worker_id": worker.worker_id,
-                "tasks": [],
-                "objects": [],
-                "objects_to_delete": [],
-                "resources": worker.resources,
-                "hostname": worker.hostname,
-                "pid": worker.pid,
-                "free_cpus": max(0, worker.free_cpus),
-            }
-            entry.update(request.answers.get(worker.incarnation, {}))
-            workers.append(entry)
-        tasks: dict[str, int] = {}
-        for session in state.sessions.values():
-            for name, count in state.task_counts(session).items():
-                tasks[name] = tasks.get(name, 0) + count
-        server = {
-            "version": state.options.version,
-            "address": state.clients[request.peer].local,
-            "http_url": None,
-            "uptime": state.now - (state.started or state.now),
-            "sessions": len(state.sessions),
-            "tasks": tasks,
-        }
-        state.send(request.peer, ServerInfo(request.seq, {"server": server, "workers": workers}))
+    graph.flags[obj] &= ~KEEP
+    if not graph.needed[obj] and graph.state[obj] == FINISHED:
+        object_unneeded(state, session, obj)
 
 
 def stop_server(state: ServerState, client: ClientPeer, message: StopServer) -> None:

@@ -57,7 +57,7 @@ def _release(state: ServerState, session: Session, dead: list[int]) -> None:
         graph.consumers[obj] = None
         if graph.flags[obj] & AT_STORE:
             graph.flags[obj] &= ~AT_STORE
-            state.actions.append(DropConstants(session.number, [obj]))
+            state.actions.append(DropConstants(session.number, [graph.numbering.id(obj)]))
         task = graph.producer[obj]
         if (
             task

@@ -6,14 +6,15 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rain.common.failure import Failure
 from rain.common.states import TaskState
 from rain.protocol.messages import DeleteObjects, Message, Refused
 from rain.server.core.actions import Log, Send, ServerAction
 from rain.server.core.graph import READY
+from rain.server.core.story import Story, new_story
 from rain.server.scheduler.queues import Entry, ReadyQueue, entry, split
 
 if TYPE_CHECKING:
-    from rain.common.failure import Failure
     from rain.server.core.session import Session
     from rain.server.core.workers import Worker
 
@@ -57,12 +58,14 @@ class ClientPeer:
 
 @dataclass(slots=True)
 class InfoRequest:
-    """A GetServerInfo that waits for the workers' answers. deadline: when it is answered with what is there."""
+    """A GetServerInfo or (full) a GetDump that waits for the workers' answers. deadline: when it is answered with what
+    is there."""
 
     peer: int
     seq: int
     deadline: float
     missing: set[int]
+    full: bool
     answers: dict[int, dict[str, object]] = field(default_factory=dict)
 
 
@@ -84,6 +87,8 @@ class ServerState:
         self.info_requests: dict[int, InfoRequest] = {}
         self.next_info = 1
         self.idle_since: float | None = None
+        self.errors = 0
+        self.gone_workers: Story = new_story()
         self.stopping: tuple[int, int, float] | None = None
         self.actions: list[ServerAction] = []
         self._deletes: dict[tuple[int, int], array[int]] = {}
@@ -92,6 +97,9 @@ class ServerState:
 
     def send(self, peer: int, message: Message) -> None:
         """Send a message to a peer."""
+        incarnation = self.worker_of_peer.get(peer)
+        if incarnation is not None:
+            self.workers[incarnation].told += 1
         self.actions.append(Send(peer, message))
 
     def refuse(self, peer: int, seq: int, failure: Failure) -> None:
@@ -119,9 +127,10 @@ class ServerState:
         """Emit the deletions of this batch; they must precede its assignments."""
         if self._deletes:
             for (incarnation, session), objects in self._deletes.items():
-                worker = self.workers.get(incarnation)
-                if worker is not None:
-                    self.actions.append(Send(worker.peer, DeleteObjects(session, objects)))
+                worker, known = self.workers.get(incarnation), self.sessions.get(session)
+                if worker is not None and known is not None:
+                    ids = known.graph.numbering.ids(objects)
+                    self.send(worker.peer, DeleteObjects(session, ids))
             self._deletes.clear()
 
     # --- ready tasks ---
@@ -132,7 +141,12 @@ class ServerState:
         graph.state[task] = READY
         template = session.templates[graph.template[task]]
         session.ready += 1
-        self.queue.push(template.priority, template.request, graph.level[task], entry(session.number, task))
+        packed, again = entry(session.number, task), graph.run[task] > 0
+        self.queue.push(template.priority, template.request, graph.level[task], packed, again=again)
+
+    def no_session(self, number: int) -> Failure:
+        """Why a request about a session that is gone is refused."""
+        return Failure("session", f"Session {number} is closed", session=number)
 
     def is_ready(self, packed: Entry) -> bool:
         """True if the queue entry is not outdated."""
@@ -150,5 +164,8 @@ class ServerState:
         counts: dict[str, int] = {}
         for task in graph.tasks():
             name = TaskState(graph.state[task]).name
-            counts[name] = counts.get(name, 0) + 1
+            block = graph.blocks.get(task) if graph.blocks else None
+            counts[name] = counts.get(name, 0) + (1 if block is None else block.count)
+        for task in graph.numbering.ghosts.values():
+            counts[TaskState(graph.state[task]).name] -= 1
         return counts

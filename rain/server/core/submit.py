@@ -10,16 +10,17 @@ from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED
 from rain.server.core.placing import place_constants
 from rain.server.core.plan import Plan
+from rain.server.core.renumber import Renumbered, renumber
 from rain.server.core.retention import object_unneeded
 from rain.server.core.session import DurationGroup, Session
-from rain.server.core.staging import StagedSubmit
+from rain.server.core.staging import InvalidSubmitError, StagedSubmit
 
 if TYPE_CHECKING:
-    from rain.protocol.messages import SubmitChunk
+    from rain.protocol.messages import SubmitBlock, SubmitChunk
     from rain.server.core.state import ServerState
 
 
-def stage_chunk(session: Session, chunk: SubmitChunk) -> None:
+def stage_chunk(session: Session, chunk: SubmitChunk | SubmitBlock) -> None:
     """Keep a chunk until the commit."""
     if session.staged is None:
         session.staged = StagedSubmit()
@@ -35,7 +36,24 @@ def commit(state: ServerState, session: Session) -> None:
     staged, session.staged = session.staged, None
     if staged is None:
         return
-    _apply(state, session, Plan(session, staged.chunks, staged.error))
+    if staged.error is not None:
+        raise InvalidSubmitError(staged.error)
+    renumbered = renumber(session, staged.chunks)
+    plan = Plan(session, renumbered.chunks, renumbered.id)
+    _check_arrays(session, plan, renumbered)
+    renumbered.commit(session)
+    _apply(state, session, plan)
+
+
+def _check_arrays(session: Session, plan: Plan, renumbered: Renumbered) -> None:
+    """The template of an array has one output."""
+    templates = [*session.templates, *plan.templates] if renumbered.blocks else []
+    for chunk in renumbered.chunks if renumbered.blocks else ():
+        if chunk.tasks and renumbered.names.get(chunk.tasks[0]) is not None:
+            template = templates[chunk.task_templates[0]]
+            if len(template.output_specs) != 1:
+                name = f"{session.number}/{renumbered.id(chunk.tasks[0])}"
+                raise InvalidSubmitError(f"the members of the task array of {name} do not have one output")
 
 
 def _apply(state: ServerState, session: Session, plan: Plan) -> None:
@@ -71,7 +89,7 @@ def _apply_constant(state: ServerState, session: Session, number: int, value: by
     graph.flags[number] |= CONSTANT
     graph.state[number] = FINISHED
     if value is None:
-        graph.size[number] = session.uploads.pop(number)[1]
+        graph.size[number] = session.uploads.pop(graph.numbering.id(number))[1]
         graph.flags[number] |= AT_STORE
         return
     graph.size[number] = len(value)
@@ -79,7 +97,8 @@ def _apply_constant(state: ServerState, session: Session, number: int, value: by
         graph.value[number] = value
     else:
         graph.flags[number] |= AT_STORE
-        state.actions.append(WriteConstant(session.number, number, 0, len(value), value))
+        name = graph.numbering.id(number)
+        state.actions.append(WriteConstant(session.number, name, 0, len(value), value))
 
 
 def _share_constant(state: ServerState, session: Session, number: int, source: int) -> None:
@@ -89,7 +108,8 @@ def _share_constant(state: ServerState, session: Session, number: int, source: i
     graph.size[number] = graph.size[source]
     graph.value[number] = graph.value[source]
     if graph.flags[source] & AT_STORE:
-        state.actions.append(ShareConstant(session.number, number, source))
+        names = graph.numbering.ids([number, source])
+        state.actions.append(ShareConstant(session.number, names[0], names[1]))
 
 
 def _apply_tasks(session: Session, plan: Plan) -> None:

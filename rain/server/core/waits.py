@@ -1,42 +1,70 @@
-"""Requests that are answered later: waits and fetches."""
+"""Waits: requests that are answered when tasks and objects are done."""
 
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
-from rain.protocol.messages import (
-    WAIT_ALL,
-    WAIT_SESSION,
-    WAIT_SOME,
-    FetchObjects,
-    ObjectsFetched,
-    StopWaiting,
-    Wait,
-    WaitDone,
-)
-from rain.server.core.graph import ABSENT, FINISHED, TASK, TASK_FINISHED, UNFINISHED, Graph
+from rain.protocol.messages import WAIT_ALL, WAIT_SESSION, WAIT_SOME, StopWaiting, Wait, WaitDone
+from rain.server.core.graph import ABSENT, TASK, TASK_FINISHED, UNFINISHED, Graph
+from rain.server.core.numbering import Piece, spans
 from rain.server.core.session import Session, Waiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from rain.server.core.state import ServerState
 
 
-def is_done(graph: Graph, number: int) -> bool:
-    """True if the task is terminal, or the object was produced or never will be."""
-    if graph.kind[number] == TASK:
-        return graph.state[number] >= TASK_FINISHED
-    return graph.state[number] != UNFINISHED
+def is_done(graph: Graph, row: int) -> bool:
+    """True if the task or block is terminal, or the object was produced or never will be."""
+    if graph.kind[row] == TASK:
+        return graph.state[row] >= TASK_FINISHED
+    return graph.state[row] != UNFINISHED
 
 
 def unknown_id(session: Session, ids: array[int]) -> Failure | None:
     """A failure naming the first id that does not exist."""
     graph = session.graph
-    for number in ids:
-        if number >= len(graph) or graph.kind[number] == ABSENT:
-            return Failure("invalid", f"id {session.number}/{number} does not exist", session=session.number)
-    return None
+    if all(piece.block is not None or _exist(graph, piece.start, piece.stop) for piece in pieces_of(session, ids)):
+        return None
+    return next(_unknown(session, number) for number in ids if not _is_known(graph, number))
+
+
+def _exist(graph: Graph, start: int, stop: int) -> bool:
+    return stop <= len(graph) and graph.kind.find(ABSENT, start, stop) < 0
+
+
+def _is_known(graph: Graph, number: int) -> bool:
+    row = graph.numbering.row(number)
+    return _exist(graph, row, row + 1) if row >= 0 else graph.numbering.member(number) is not None
+
+
+def _unknown(session: Session, number: int) -> Failure:
+    return Failure("invalid", f"id {session.number}/{number} does not exist", session=session.number)
+
+
+def pieces_of(session: Session, ids: array[int]) -> Iterator[Piece]:
+    """What existing ids are, in order."""
+    numbering = session.graph.numbering
+    if numbering.arrays:
+        return numbering.pieces(ids)
+    return (Piece(first, stop) for first, stop in spans(ids))
+
+
+def rows_of(session: Session, ids: array[int]) -> list[int]:
+    """Distinct rows of existing ids; those of their blocks for members of blocks."""
+    if not session.graph.numbering.arrays:
+        return list(dict.fromkeys(ids))
+    rows: dict[int, None] = {}
+    for piece in session.graph.numbering.pieces(ids):
+        if piece.block is None:
+            rows.update(dict.fromkeys(range(piece.start, piece.stop)))
+        else:
+            rows[piece.block.row] = None
+    return list(rows)
 
 
 def wait(state: ServerState, session: Session, peer: int, message: Wait) -> None:
@@ -51,32 +79,85 @@ def wait(state: ServerState, session: Session, peer: int, message: Wait) -> None
         state.refuse(peer, message.seq, failure)
         return
     graph = session.graph
-    ids = tuple(dict.fromkeys(message.ids))
-    open_ids = [number for number in ids if not is_done(graph, number)]
+    rows = rows_of(session, message.ids)
+    open_rows = [row for row in rows if not is_done(graph, row)]
     if session.blame and message.mode == WAIT_ALL:
-        blamed = next((session.blame[number] for number in ids if number in session.blame), None)
+        blamed = next((row for row in rows if row in session.blame), None)
         if blamed is not None:
-            state.refuse(peer, message.seq, blamed)
+            state.refuse(peer, message.seq, blame_of(session, blamed, message.ids))
             return
     if message.mode == WAIT_SOME:
-        done = array("I", [number for number in ids if is_done(graph, number)])
-        if done or not ids:
+        done = _done_ids(session, message.ids, [row for row in rows if is_done(graph, row)])
+        if done or not rows:
             state.send(peer, WaitDone(message.seq, done))
             return
-    elif not open_ids:
+    elif not open_rows:
         state.send(peer, WaitDone(message.seq, array("I")))
         return
-    _watch(session, Waiter(peer, message.seq, session.number, state.now, message.mode, ids, len(open_ids)), open_ids)
+    waiter = Waiter(peer, message.seq, session.number, state.now, message.mode, message.ids)
+    watch(session, waiter, open_rows)
 
 
-def _watch(session: Session, waiter: Waiter, open_ids: list[int]) -> None:
-    for number in open_ids:
-        session.watch.setdefault(number, []).append(waiter)
+def _done_ids(session: Session, ids: array[int], done: Iterable[int]) -> array[int]:
+    """Which of the ids belong to these rows."""
+    graph, wanted = session.graph, set(done)
+    if not wanted:
+        return array("I")
+    if not graph.numbering.arrays:
+        return array("I", [number for number in dict.fromkeys(ids) if number in wanted])
+    found: dict[int, None] = {}
+    for piece in graph.numbering.pieces(ids):
+        if piece.block is None:
+            found.update((graph.numbering.id(row), None) for row in range(piece.start, piece.stop) if row in wanted)
+        elif piece.block.row in wanted:
+            name = piece.block.array.task if piece.is_task else piece.block.array.output
+            found.update(dict.fromkeys(range(name(piece.start), name(piece.stop))))
+    return array("I", found)
 
 
-def notify(state: ServerState, session: Session, number: int) -> None:
-    """The task or object `number` is done (0: the whole session)."""
-    if not number:
+def blame_of(session: Session, row: int, ids: array[int]) -> Failure:
+    """Why a task, block or object is failed, cancelled or aborted; of a block, names a member that is among the ids."""
+    failure = session.blame[row]
+    block = session.graph.blocks.get(row)
+    if block is None or failure.task != block.task:
+        return failure
+    named = next((n for n in _done_ids(session, ids, [row])), block.task)
+    tasks = block.array.first + block.array.members
+    return replace(failure, task=named if named >= tasks else named + block.array.members)
+
+
+def watch(session: Session, waiter: Waiter, rows: list[int]) -> None:
+    """Tell the waiter when these are done."""
+    waiter.rows += rows
+    waiter.remaining += len(rows)
+    for row in rows:
+        session.watch.setdefault(row, []).append(waiter)
+
+
+def watch_again(session: Session, row: int, parts: list[int]) -> None:
+    """A block was taken apart: its waiters wait for those of its parts that they asked for."""
+    for waiter in session.watch.pop(row, ()):
+        waiter.remaining -= 1
+        waiter.rows.remove(row)
+        if waiter.spans is None:
+            waiter.spans = list(spans(waiter.ids))
+        watch(session, waiter, [part for part in parts if _is_asked(session.graph, waiter.spans, part)])
+
+
+def _is_asked(graph: Graph, asked: list[tuple[int, int]], row: int) -> bool:
+    block = graph.blocks.get(row)
+    if block is None:
+        number = graph.numbering.id(row)
+        return any(first <= number < stop for first, stop in asked)
+    task, output, count = block.task, block.output, block.count
+    return any(
+        (first < task + count and task < stop) or (first < output + count and output < stop) for first, stop in asked
+    )
+
+
+def notify(state: ServerState, session: Session, row: int) -> None:
+    """The task, block or object with this row is done (0: the whole session)."""
+    if not row:
         waiters, session.whole = session.whole, []
         for waiter in waiters:
             if session.first_failure is not None:
@@ -84,29 +165,30 @@ def notify(state: ServerState, session: Session, number: int) -> None:
             else:
                 state.send(waiter.peer, WaitDone(waiter.seq, array("I")))
         return
-    blamed = session.blame.get(number)
-    for waiter in session.watch.pop(number, ()):
+    blamed = row in session.blame
+    for waiter in session.watch.pop(row, ()):
         waiter.remaining -= 1
-        if blamed is not None and waiter.mode != WAIT_SOME:
-            _unwatch(session, waiter)
-            state.refuse(waiter.peer, waiter.seq, blamed)
-        elif waiter.fetch is not None:
+        if blamed and waiter.mode != WAIT_SOME:
+            unwatch(session, waiter)
+            state.refuse(waiter.peer, waiter.seq, blame_of(session, row, waiter.ids))
+        elif waiter.answer is not None:
             if not waiter.remaining:
-                answer_fetch(state, session, waiter)
+                waiter.answer(state, session, waiter)
         elif waiter.mode == WAIT_SOME:
-            _unwatch(session, waiter)
-            state.send(waiter.peer, WaitDone(waiter.seq, array("I", [number])))
+            unwatch(session, waiter)
+            state.send(waiter.peer, WaitDone(waiter.seq, _done_ids(session, waiter.ids, [row])))
         elif not waiter.remaining:
             state.send(waiter.peer, WaitDone(waiter.seq, array("I")))
 
 
-def _unwatch(session: Session, waiter: Waiter) -> None:
-    for number in waiter.ids:
-        waiters = session.watch.get(number)
+def unwatch(session: Session, waiter: Waiter) -> None:
+    """Tell the waiter nothing any more."""
+    for row in waiter.rows:
+        waiters = session.watch.get(row)
         if waiters is not None and waiter in waiters:
             waiters.remove(waiter)
             if not waiters:
-                del session.watch[number]
+                del session.watch[row]
 
 
 def stop_waiting(state: ServerState, peer: int, message: StopWaiting) -> None:
@@ -116,92 +198,6 @@ def stop_waiting(state: ServerState, peer: int, message: StopWaiting) -> None:
         session = state.sessions[number]
         for waiter in list(session.waiters()):
             if waiter.peer == peer and waiter.seq == message.waiting:
-                _unwatch(session, waiter)
+                unwatch(session, waiter)
                 session.whole = [other for other in session.whole if other is not waiter]
                 return
-
-
-def fetch(state: ServerState, session: Session, peer: int, message: FetchObjects) -> None:
-    """Answer when all objects are finished."""
-    graph = session.graph
-    failure = unknown_id(session, message.ids)
-    for number in message.ids if failure is None else ():
-        if graph.kind[number] == TASK:
-            failure = Failure("invalid", f"{session.number}/{number} is a task, not a data object")
-        elif not graph.is_kept(number):
-            failure = Failure("invalid", f"data object {session.number}/{number} is not kept")
-    if failure is not None:
-        state.refuse(peer, message.seq, failure)
-        return
-    ids = tuple(message.ids)
-    blamed = next((session.blame[number] for number in ids if number in session.blame), None)
-    if blamed is not None:
-        state.refuse(peer, message.seq, blamed)
-        return
-    waiter = Waiter(
-        peer, message.seq, session.number, state.now, WAIT_ALL, ids, fetch=frozenset(message.unreachable)
-    )
-    if not watch_fetch(session, waiter):
-        answer_fetch(state, session, waiter)
-
-
-def watch_fetch(session: Session, waiter: Waiter) -> bool:
-    """Wait for what is unfinished of a fetch; False if nothing is."""
-    open_ids = [number for number in dict.fromkeys(waiter.ids) if session.graph.state[number] == UNFINISHED]
-    waiter.remaining = len(open_ids)
-    _watch(session, waiter, open_ids)
-    return bool(open_ids)
-
-
-def answer_fetch(state: ServerState, session: Session, waiter: Waiter) -> None:
-    """All objects are finished (unless one was lost again or unkept meanwhile)."""
-    if watch_fetch(session, waiter):
-        return
-    graph = session.graph
-    sizes = array("Q")
-    specs: list[bytes | None] = []
-    infos: list[bytes | None] = []
-    values: list[bytes | None] = []
-    holders: list[list[str]] = []
-    budget = state.options.message_budget
-    for obj in waiter.ids:
-        if graph.state[obj] != FINISHED:
-            gone = Failure("invalid", f"data object {session.number}/{obj} was unkept before it could be fetched")
-            state.refuse(waiter.peer, waiter.seq, gone)
-            return
-        sizes.append(graph.size[obj])
-        specs.append(object_spec(session, obj))
-        infos.append(graph.info.get(obj))
-        value = graph.value[obj]
-        if value is not None and (len(value) >= state.options.inline_limit or len(value) > budget):
-            value = None  # to be read from the server on a data connection
-        budget -= len(value or b"")
-        values.append(value)
-        holders.append([] if values[-1] is not None else holder_addresses(state, session, obj, waiter))
-    state.send(waiter.peer, ObjectsFetched(waiter.seq, sizes, specs, infos, values, holders))
-
-
-def holder_addresses(state: ServerState, session: Session, obj: int, waiter: Waiter) -> list[str]:
-    """Where the client can read the value: workers, and last the server, which relays."""
-    graph = session.graph
-    server = state.clients[waiter.peer].local
-    addresses = []
-    if not graph.at_server(obj):
-        addresses = [state.workers[w].worker_id for w in sorted(graph.replicas_of(obj)) if w in state.workers]
-        unreachable = waiter.fetch or frozenset()
-        addresses = [address for address in addresses if address not in unreachable]
-    return [*addresses, server]
-
-
-def object_spec(session: Session, obj: int) -> bytes | None:
-    """The packed spec of an object: its own, else what its producer's template says."""
-    graph = session.graph
-    own = graph.spec.get(obj)
-    if own is not None:
-        return own
-    task = graph.producer[obj]
-    if not task:
-        return None
-    specs = session.templates[graph.template[task]].output_specs
-    position = graph.outputs_of(task).index(obj)
-    return specs[position] if position < len(specs) else None

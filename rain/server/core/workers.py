@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rain.server.core.story import Story, new_story
 from rain.server.scheduler.resources import Request
 
 
@@ -16,7 +17,8 @@ class Worker:
     assigned tasks run; cpus below zero count tasks sent ahead. queued: expected seconds of all assigned work.
     assigned: per session the assigned tasks with their expected seconds, in order of assignment.
     templates: (session, template number) pairs it has seen. withdrawing: tasks asked back. reserved: the
-    request for which it is held free.
+    request for which it is held free. told: messages sent to it. disagreements: digests in a row that differ from ours.
+    story: what happened to it.
     """
 
     incarnation: int
@@ -35,6 +37,9 @@ class Worker:
     templates: set[tuple[int, int]] = field(default_factory=set)
     withdrawing: set[tuple[int, int]] = field(default_factory=set)
     reserved: Request | None = None
+    told: int = 0
+    disagreements: int = 0
+    story: Story = field(default_factory=new_story)
 
     def __post_init__(self) -> None:
         self.free_cpus = self.offer["cpus"]

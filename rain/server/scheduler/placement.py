@@ -10,10 +10,12 @@ import heapq
 from typing import TYPE_CHECKING
 
 from rain.server.core.assign import assign, assignment_message, portions
+from rain.server.core.blocks import cut, part_size, single_out
 from rain.server.core.session import UNKNOWN_DURATION, Session
 from rain.server.scheduler.queues import ClassQueue, split
 
 if TYPE_CHECKING:
+    from rain.server.core.blocks import Block
     from rain.server.core.state import ServerState
     from rain.server.core.workers import Worker
     from rain.server.scheduler.resources import Request
@@ -63,6 +65,12 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
         queue.blocked_since = None
         tasks = assigned.setdefault((worker.incarnation, number), [])
         graph = session.graph
+        block = graph.blocks.get(task) if graph.blocks else None
+        if block is not None:
+            _take_from_block(state, queue, choice, session, worker, block, tasks)
+            choice.assigned(worker)
+            packed = queue.head(is_ready)
+            continue
         inputs, group = graph.inputs[task], graph.group[task]
         for _ in range(1 + choice.followers(session, task, worker)):
             queue.pop()
@@ -72,13 +80,36 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
             if packed is None or packed >> 32 != number:
                 break
             task = packed & 0xFFFFFFFF
-            if graph.inputs[task] is not inputs or graph.group[task] != group:
+            if graph.inputs[task] is not inputs or graph.group[task] != group or task in graph.blocks:
                 break
         choice.assigned(worker)
     if packed is None:
         _end_reservation(state, request)
     else:
         _blocked(state, queue)
+
+
+def _take_from_block(
+    state: ServerState,
+    queue: ClassQueue,
+    choice: Choice,
+    session: Session,
+    worker: Worker,
+    block: Block,
+    tasks: list[int],
+) -> None:
+    """Assign part of the block at the head of the queue, or some of its members one by one."""
+    size = part_size(state, session, block)
+    count = size or min(block.count, 1 + choice.followers(session, block.row, worker))
+    if count == block.count:
+        queue.pop()
+    if not size:
+        rows = single_out(session, block, count)
+    else:
+        rows = [block.row if size == block.count else cut(session, block, size).row]
+    for row in rows:
+        assign(state, session, worker, row)
+    tasks += rows
 
 
 def _end_reservation(state: ServerState, request: Request) -> None:

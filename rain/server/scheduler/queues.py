@@ -27,6 +27,29 @@ def split(packed: Entry) -> tuple[int, int]:
     return packed >> 32, packed & 0xFFFFFFFF
 
 
+class Bucket:
+    """Ready tasks of one level: first those that were given to a worker before, then the new ones.
+
+    Work on what was lost must not wait behind all of its level: what was made for its dependents would wait in memory,
+    to be lost as well.
+    """
+
+    __slots__ = ("again", "new")
+
+    def __init__(self) -> None:
+        self.again: deque[Entry] = deque()
+        self.new: deque[Entry] = deque()
+
+    def first(self) -> Entry | None:
+        """The best entry, None if there is none."""
+        queue = self.again or self.new
+        return queue[0] if queue else None
+
+    def pop(self) -> None:
+        """Take away the best entry."""
+        (self.again or self.new).popleft()
+
+
 class ClassQueue:
     """Ready tasks of one priority and one resource request: a bucket per level, deepest first."""
 
@@ -35,46 +58,51 @@ class ClassQueue:
         self.request = request
         self.blocked_since: float | None = None
         self.infeasible_since: float | None = None
-        self._buckets: dict[int, deque[Entry]] = {}
+        self._buckets: dict[int, Bucket] = {}
         self._levels: list[int] = []
 
-    def push(self, level: int, packed: Entry) -> None:
-        """Add a task of this depth."""
+    def push(self, level: int, packed: Entry, *, again: bool) -> None:
+        """Add a task of this depth; one that becomes ready again goes before the others."""
         bucket = self._buckets.get(level)
         if bucket is None:
-            bucket = self._buckets[level] = deque()
+            bucket = self._buckets[level] = Bucket()
             heapq.heappush(self._levels, -level)
-        bucket.append(packed)
+        if again:
+            bucket.again.append(packed)
+        else:
+            bucket.new.append(packed)
 
     def head(self, is_ready: Callable[[Entry], bool]) -> Entry | None:
         """The best entry that is still ready, None if there is none; drops the others on the way."""
         while self._levels:
             level = -self._levels[0]
             bucket = self._buckets[level]
-            while bucket:
-                if is_ready(bucket[0]):
-                    return bucket[0]
-                bucket.popleft()
+            while (packed := bucket.first()) is not None:
+                if is_ready(packed):
+                    return packed
+                bucket.pop()
             heapq.heappop(self._levels)
             del self._buckets[level]
         return None
 
     def pop(self) -> None:
         """Take away the entry that `head` returned."""
-        self._buckets[-self._levels[0]].popleft()
+        self._buckets[-self._levels[0]].pop()
 
     def entries(self) -> Iterator[Entry]:
         """All entries in no particular order, outdated ones too."""
         for bucket in self._buckets.values():
-            yield from bucket
+            yield from bucket.again
+            yield from bucket.new
 
     def retain(self, keep: Callable[[Entry], bool]) -> None:
         """Drop all entries for which `keep` is false."""
-        for level in list(self._buckets):
-            self._buckets[level] = deque(e for e in self._buckets[level] if keep(e))
+        for bucket in self._buckets.values():
+            bucket.new = deque(filter(keep, bucket.new))
+            bucket.again = deque(filter(keep, bucket.again))
 
     def __len__(self) -> int:
-        return sum(len(bucket) for bucket in self._buckets.values())
+        return sum(len(bucket.new) + len(bucket.again) for bucket in self._buckets.values())
 
 
 class ReadyQueue:
@@ -85,15 +113,22 @@ class ReadyQueue:
         self._order: list[ClassQueue] = []
         self.outdated = 0
 
-    def push(self, priority: int, request: Request, level: int, packed: Entry) -> None:
-        """Add a task."""
+    def push(self, priority: int, request: Request, level: int, packed: Entry, *, again: bool = False) -> None:
+        """Add a task.
+
+        Args:
+            priority, request: its class.
+            level: its depth in the graph.
+            packed: the entry.
+            again: it was given to a worker before.
+        """
         key = (priority, request)
         queue = self._classes.get(key)
         if queue is None:
             queue = self._classes[key] = ClassQueue(priority, request)
             self._order.append(queue)
             self._order.sort(key=lambda q: (-q.priority, -q.request.weight))
-        queue.push(level, packed)
+        queue.push(level, packed, again=again)
 
     def classes(self) -> list[ClassQueue]:
         """The queues by class, best first."""

@@ -36,6 +36,8 @@ class Request:
 
 def readable(name: str, amount: int) -> str:
     """An amount in the unit the user gave."""
+    if name in ("cpus", ZERO_CPU_SLOT):
+        return str(amount)
     if name == "memory":
         return format_size(amount)
     return str(amount) if name == "gpus" else f"{amount / CUSTOM_UNIT:g}"

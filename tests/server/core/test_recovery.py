@@ -8,6 +8,7 @@ import pytest
 
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
+from rain.server.core.events import ConstantLost
 from rain.testing.server_builders import ServerStory, SubmitBuilder, u32
 
 
@@ -184,3 +185,16 @@ def test_stored_copy_of_an_object_no_longer_needed_is_deleted(story: ServerStory
     assert story.object_state(session, 10) == DataObjectState.removed
     story.say(idle, m.ObjectsStored(session, u32([10])))
     assert list(story.take_one(idle, m.DeleteObjects).objects) == [10]
+
+
+def test_a_constant_that_the_server_cannot_store_fails_its_session(story: ServerStory) -> None:
+    client, session = opened(story)
+    other = story.session(client)
+    story.submit(client, session, SubmitBuilder().constant(10).task(12, [10], [11], keep=True))
+    story.submit(client, other, SubmitBuilder().task(12, [], [11], keep=True))
+    story.step(ConstantLost(session, 10, "no space at /somewhere"), ConstantLost(session, 10, "again"))
+    story.step(ConstantLost(99, 10, "of a session that is gone"))
+    failure = story.record(session).failure
+    assert failure is not None
+    assert failure.message == f"The server cannot store data object {session}/10: no space at /somewhere"
+    assert story.record(other).failure is None

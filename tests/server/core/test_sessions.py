@@ -315,10 +315,11 @@ def test_an_internal_error_costs_one_session(story: ServerStory) -> None:
     other = story.session(client)
     story.submit(client, other, SubmitBuilder().task(11, [], [10], keep=True))
     seq = wait(story, client, session, m.WAIT_SESSION)
-    story.say(worker, m.TaskFailed(session, 12, 1, {"kind": "task", "message": "x", "nonsense": 1}, 0.0, 0.0))
+    story.graph(session).group[12] = 999  # a defect, made here
+    story.say(worker, m.TasksDone(session, u32([12]), u32([1]), *[array("d", [1.0])] * 2, [], array("Q", [1]), [], []))
     refused = story.take_one(client, m.Refused)
     assert (refused.seq, refused.failure["kind"]) == (seq, "internal")
-    assert "internal error in TaskFailed of session 1" in refused.failure["message"]
+    assert "internal error 1 while handling TasksDone of session 1" in refused.failure["message"]
     assert story.record(other).failure is None
     assert any("Traceback" in getattr(action, "text", "") for action in story.other_actions)
     assert story.take_one(worker, m.EndSession).session == session

@@ -172,5 +172,5 @@ def test_equal_constants_of_the_constant_store() -> None:
 def test_equal_to_nothing(story: ServerStory, source: int) -> None:
     client, session = opened(story)
     builder = equal(SubmitBuilder().task(13, [], [12]), 11, source, keep=True)
-    expected = f"data object 1/11 is equal to {source}, which has no data here"
+    expected = f"data object 1/11 is equal to 1/{source}, which has no data here"
     assert story.submit_refused(client, session, builder) == expected

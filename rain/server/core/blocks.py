@@ -1,0 +1,364 @@
+"""Blocks: consecutive members of a task array that the server tracks as one row.
+
+A block waits, is assigned, returned, cancelled and aborted like a task. It is *cut* into blocks that are assigned
+apart; members leave it as *single* tasks with rows of their own when their fate differs from the others'.
+Members that are inputs of other tasks before the block is finished have a row for their output (`claimed`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from rain.common.blocks import BlockResult, joined
+from rain.protocol.messages import KEEP
+from rain.server.core.graph import (
+    CONSTANT,
+    FINISHED,
+    NOT_ASSIGNED,
+    OBJECT,
+    OBJECT_ABORTED,
+    READY,
+    REMOVED,
+    TASK,
+    TASK_FINISHED,
+    UNFINISHED,
+    Graph,
+)
+from rain.server.core.numbering import TaskArray
+from rain.server.core.story import inherit
+from rain.server.core.waits import watch_again
+
+if TYPE_CHECKING:
+    from rain.server.core.session import Session
+    from rain.server.core.state import ServerState
+
+BLOCK_SECONDS = 0.05
+"""Expected seconds of a block that is assigned."""
+LEAST_SECONDS = 0.002
+"""Work below which a block is not cut only to feed more cpus."""
+FEWEST = 8
+"""Members below which they run one by one."""
+SHORTEST_MEMBER = 0.2e-6
+"""Seconds; bounds the number of members that are assigned together."""
+
+
+class Arguments:
+    """Packed arguments of consecutive members, one after the other."""
+
+    __slots__ = ("_data", "_offsets")
+
+    def __init__(self, data: bytes, sizes: array[int]) -> None:
+        self._data = data
+        self._offsets = array("I", accumulate(sizes, initial=0))
+
+    def one(self, position: int) -> bytes:
+        """Those of one member."""
+        return self._data[self._offsets[position] : self._offsets[position + 1]]
+
+    def some(self, position: int, count: int) -> bytes:
+        """Those of several members, as one packed list."""
+        return joined(count, self._data[self._offsets[position] : self._offsets[position + count]])
+
+    def size(self, position: int, count: int) -> int:
+        """Bytes of those of several members."""
+        return self._offsets[position + count] - self._offsets[position]
+
+
+class Results:
+    """What the members of a finished block gave, by their position in the block; values only as long as kept."""
+
+    __slots__ = ("_begins", "_infos", "_kinds", "_offsets", "_values", "durations")
+
+    def __init__(self, result: BlockResult) -> None:
+        self.durations = result.durations
+        self._begins: array[float] | None = None
+        self._offsets = array("I", accumulate(result.sizes, initial=0))
+        self._values = result.values
+        self._infos = result.infos
+        self._kinds = result.kinds
+
+    def begin(self, position: int) -> float:
+        """Seconds between the start of the block and that of a member."""
+        if self._begins is None:
+            self._begins = array("d", accumulate(self.durations, initial=0.0))
+        return self._begins[position]
+
+    def size(self, position: int) -> int:
+        """Bytes of a value."""
+        return self._offsets[position + 1] - self._offsets[position]
+
+    def value(self, position: int) -> bytes:
+        """A value."""
+        return self._values[self._offsets[position] : self._offsets[position + 1]]
+
+    def info(self, position: int) -> bytes | None:
+        """The packed object info of a value."""
+        if not self._infos:
+            return None
+        return self._infos[self._kinds[position] if self._kinds else 0]
+
+    def drop_values(self) -> None:
+        """Nobody wants them any more."""
+        self._values = b""
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Members `start` to `start + count` of an array.
+
+    row: its row. args: arguments of the block it was cut from, whose first member was `origin`; None once finished or
+    ended. keep: whether the outputs are kept, but for the positions `unkept`. claimed: rows of outputs by position.
+    results: once finished.
+    """
+
+    row: int
+    array: TaskArray
+    start: int
+    count: int
+    keep: bool
+    args: Arguments | None
+    origin: int
+    unkept: set[int] = field(default_factory=set)
+    claimed: dict[int, int] = field(default_factory=dict)
+    results: Results | None = None
+
+    @property
+    def task(self) -> int:
+        """Id of the first member's task, by which the block goes."""
+        return self.array.task(self.start)
+
+    @property
+    def output(self) -> int:
+        """Id of the first member's output."""
+        return self.array.output(self.start)
+
+    @property
+    def packed_args(self) -> bytes:
+        """The arguments of all members as one packed list."""
+        assert self.args is not None
+        return self.args.some(self.start - self.origin, self.count)
+
+    @property
+    def args_size(self) -> int:
+        """Bytes of the arguments."""
+        assert self.args is not None
+        return self.args.size(self.start - self.origin, self.count)
+
+    def is_kept(self, index: int) -> bool:
+        """Whether the output of a member is kept."""
+        return self.keep and index not in self.unkept
+
+    def state_of_output(self, graph: Graph, index: int) -> int:
+        """DataObjectState of the output of a member."""
+        claimed = self.claimed.get(index)
+        if claimed is not None:
+            return graph.state[claimed]
+        state = graph.state[self.row]
+        if state < TASK_FINISHED:
+            return UNFINISHED
+        if state > TASK_FINISHED:
+            return OBJECT_ABORTED
+        return FINISHED if self.is_kept(index) else REMOVED
+
+    def unkeep(self, index: int) -> None:
+        """The output of a member is not kept any more."""
+        self.unkept.add(index)
+        if len(self.unkept) == self.count:
+            self.keep, self.unkept = False, set()
+            if self.results is not None:
+                self.results.drop_values()
+
+
+def part_size(state: ServerState, session: Session, block: Block) -> int:
+    """How many members to assign together, 0 if they are to run one by one."""
+    graph = session.graph
+    group, template = session.groups[graph.group[block.row]], session.templates[graph.template[block.row]]
+    seconds = group.seconds
+    if seconds is None or group.one_by_one or block.count < FEWEST or not template.in_blocks:
+        return 0
+    seconds = max(seconds, SHORTEST_MEMBER)
+    by_time = int(BLOCK_SECONDS / seconds)
+    if by_time < FEWEST:
+        return 0
+    cpus = sum(worker.cpus for worker in state.workers.values()) or 1
+    share = max(-(-block.count // cpus), int(LEAST_SECONDS / seconds), FEWEST)
+    return min(block.count, by_time, share)
+
+
+def cut(session: Session, block: Block, count: int) -> Block:
+    """Make the first members a block of its own; returns it. What is left keeps the row."""
+    graph, numbering = session.graph, session.graph.numbering
+    first = Block(_new_row(session, block), block.array, block.start, count, block.keep, block.args, block.origin)
+    stop = block.start + count
+    first.unkept = {index for index in block.unkept if index < stop}
+    block.unkept -= first.unkept
+    for index in [index for index in block.claimed if index < stop]:
+        row = first.claimed[index] = block.claimed.pop(index)
+        graph.producer[row] = first.row
+    for part in (first, block):
+        graph.set_outputs(part.row, tuple(part.claimed.values()))
+    block.start, block.count = stop, block.count - count
+    graph.blocks[first.row] = first
+    block.array.place(block)
+    block.array.place(first)
+    numbering.set_id(first.row, first.task)
+    numbering.set_id(block.row, block.task)
+    inherit(session, block.row, [first.row])
+    if session.watch:
+        watch_again(session, block.row, [first.row, block.row])
+    return first
+
+
+def _new_row(session: Session, block: Block) -> int:
+    """A row for tasks like the block: same state, run, inputs and template."""
+    graph, old = session.graph, block.row
+    row = len(graph)
+    graph.grow(row + 1)
+    graph.kind[row] = TASK
+    for column in (graph.state, graph.template, graph.group, graph.run, graph.level, graph.missing):
+        column[row] = column[old]
+    graph.copy_inputs(old, row)
+    session.unfinished += 1
+    if graph.state[row] == READY:
+        session.ready += 1
+    if old in session.returned:
+        session.returned[row] = session.returned[old]
+    return row
+
+
+def single_out(session: Session, block: Block, count: int) -> list[int]:
+    """The first members become tasks of their own, in the block's state; returns their rows.
+
+    If these are all, the last of them keeps the block's row, and its place in the ready queue.
+    """
+    graph, numbering, members = session.graph, session.graph.numbering, block.array
+    if count == block.count:
+        block.array.remove(block)
+        del graph.blocks[block.row]
+    rows: list[int] = []
+    outputs: list[int] = []
+    old_args, start = block.args, block.start
+    assert old_args is not None
+    for index in range(start, start + count):
+        is_last = index == start + block.count - 1
+        row = block.row if is_last else _new_row(session, block)
+        graph.args[row] = old_args.one(index - block.origin)
+        output = block.claimed.pop(index, 0) or _new_output(session, block, index)
+        graph.producer[output] = row
+        graph.set_outputs(row, (output,))
+        for number, single in ((members.task(index), row), (members.output(index), output)):
+            numbering.single[number] = single
+            numbering.set_id(single, number)
+        rows.append(row)
+        outputs.append(output)
+    rest = []
+    if count < block.count:
+        block.start, block.count = start + count, block.count - count
+        block.unkept = {index for index in block.unkept if index >= block.start}
+        graph.set_outputs(block.row, tuple(block.claimed.values()))
+        members.place(block)
+        numbering.set_id(block.row, block.task)
+        rest = [block.row]
+    inherit(session, block.row, rows)
+    if session.watch:
+        watch_again(session, block.row, [*rows, *outputs, *rest])
+    return rows
+
+
+def _new_output(session: Session, block: Block, index: int) -> int:
+    graph = session.graph
+    row = len(graph)
+    graph.grow(row + 1)
+    graph.kind[row] = OBJECT
+    graph.state[row] = UNFINISHED
+    graph.flags[row] = KEEP if block.is_kept(index) else 0
+    return row
+
+
+def claim(session: Session, block: Block, index: int) -> int:
+    """The output of this member becomes an input of other tasks: returns the row for it."""
+    graph, numbering = session.graph, session.graph.numbering
+    row = _new_output(session, block, index)
+    number = block.array.output(index)
+    numbering.single[number] = row
+    numbering.set_id(row, number)
+    spec = spec_of_output(session, block)
+    if spec is not None:
+        graph.spec[row] = spec
+    block.claimed[index] = row
+    if block.results is None:
+        graph.producer[row] = block.row
+        graph.set_outputs(block.row, tuple(block.claimed.values()))
+        if graph.state[block.row] > TASK_FINISHED:
+            graph.state[row] = OBJECT_ABORTED
+            session.blame[row] = session.blame[block.row]
+    else:
+        settle_claim(graph, block, index)
+    return row
+
+
+def spec_of_output(session: Session, block: Block) -> bytes | None:
+    """The packed spec of the outputs."""
+    specs = session.templates[session.graph.template[block.row]].output_specs
+    return specs[0] if specs else None
+
+
+def settle_claim(graph: Graph, block: Block, index: int) -> int:
+    """The value of a claimed output is here: from now on it is like a constant; returns its row."""
+    assert block.results is not None
+    row, position = block.claimed[index], index - block.start
+    graph.value[row] = block.results.value(position)
+    graph.size[row] = block.results.size(position)
+    info = block.results.info(position)
+    if info is not None:
+        graph.info[row] = info
+    graph.producer[row] = 0
+    graph.flags[row] |= CONSTANT
+    graph.state[row] = FINISHED
+    return row
+
+
+def dissolve(session: Session, block: Block) -> list[int]:
+    """All members become tasks of their own that wait; no worker has the block (any more). Returns their rows."""
+    rows = single_out(session, block, block.count)
+    states = session.graph.state
+    for row in rows:
+        if states[row] == READY:
+            session.ready -= 1
+        states[row] = NOT_ASSIGNED
+    return rows
+
+
+def expected_seconds(session: Session, row: int) -> float:
+    """Seconds to reckon with for a task or a block."""
+    graph = session.graph
+    group = session.groups[graph.group[row]]
+    block = graph.blocks.get(row) if graph.blocks else None
+    if block is None:
+        return group.expected
+    return block.count * max(group.seconds or 0.0, SHORTEST_MEMBER)
+
+
+def leave_run(session: Session, block: Block) -> int:
+    """A ghost takes over the run of the block at a worker, which is to be stopped; the members are free to wait.
+
+    The ghost keeps the row and with it the resources, the block gets a new one. Returns the row of the ghost.
+    """
+    graph, numbering = session.graph, session.graph.numbering
+    ghost = block.row
+    block.row = _new_row(session, block)
+    graph.state[block.row] = NOT_ASSIGNED
+    del graph.blocks[ghost]
+    graph.blocks[block.row] = block
+    for row in block.claimed.values():
+        graph.producer[row] = block.row
+    graph.set_outputs(block.row, tuple(block.claimed.values()))
+    graph.set_outputs(ghost, ())
+    numbering.set_id(block.row, block.task)
+    numbering.ghosts[block.task] = ghost
+    if session.watch:
+        watch_again(session, ghost, [block.row])
+    return ghost
