@@ -1,4 +1,4 @@
-"""Measures the loop of the Python executor: microseconds of its time per trivial call, in batches of 128.
+"""Measures the loop of the Python executor: microseconds of its time per trivial call, in batches of 128 and in blocks.
 
 Run: python benchmarks/executor_loop.py [CALLS]
 """
@@ -12,65 +12,114 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from rain.common.blocks import BlockResult, joined
 from rain.common.comm import FrameReader, pack_frame
 from rain.common.packing import cloud_dump, pack_args
-from rain.executor.executor import Executor
+from rain.executor.executor import Executor, tune_collector
 
 BATCH = 128
+MEMBERS = 20_000
 IN_FLIGHT = 2
+FUNCTION = 10
 
 
 def add(a: int, b: int) -> int:
-    """The trivial function."""
+    """The trivial function of a call."""
     return a + b
 
 
-def make_frames(calls: int, plain: bool) -> list[bytes]:
+def increment(a: int) -> int:
+    """The trivial function of a member of a block."""
+    return a + 1
+
+
+@dataclass
+class Work:
+    """What is sent: frames of so many calls or members each, and how results are counted."""
+
+    name: str
+    frames: list[bytes]
+    each: int
+    count: Callable[[list[Any]], int]
+
+    @property
+    def total(self) -> int:
+        """Calls or members in all."""
+        return len(self.frames) * self.each
+
+
+def make_calls(calls: int, plain: bool) -> Work:
     """Frames of calls, the first with template and function."""
     config = {"plain": True} if plain else {"encode_outputs": ["pickle"]}
-    template: dict[str, Any] = {"config": config, "outputs": [{}]}
     function = add if plain else (lambda ctx, a, b: a + b)
-    blob = cloud_dump(function)
     frames = []
     for start in range(0, calls, BATCH):
-        rows = [[n + 100, 1, 0, pack_args([n, 2], {}), [10], [n + 10**6]] for n in range(start, start + BATCH)]
-        first = start == 0
-        message = ["calls", 1, [[0, template]] if first else [], [[10, None, None, blob]] if first else [], rows]
-        frames.append(pack_frame(msgpack.packb(message)))
-    return frames
+        rows = [
+            [n + 100, 1, 0, pack_args([n, 2], {}), [FUNCTION], [n + 10**6], None] for n in range(start, start + BATCH)
+        ]
+        frames.append(_frame("calls", config, function, rows, first=start == 0))
+    return Work("plain" if plain else "remote", frames, BATCH, _count_calls)
 
 
-def drive(connection: socket.socket, frames: list[bytes], calls: int, ready: threading.Event) -> None:
+def make_blocks(calls: int) -> Work:
+    """Frames of blocks, the first with template and function."""
+    frames = []
+    for start in range(0, calls, MEMBERS):
+        args = joined(MEMBERS, b"".join([pack_args([n], {}) for n in range(start, start + MEMBERS)]))
+        row = [start + 100, 1, 0, args, [FUNCTION], start + 10**6, MEMBERS]
+        frames.append(_frame("block", {"plain": True}, increment, row, first=start == 0))
+    return Work("block", frames, MEMBERS, _count_members)
+
+
+def _frame(name: str, config: dict[str, Any], function: Callable[..., Any], data: list[Any], *, first: bool) -> bytes:
+    template = {"config": config, "outputs": [{}]}
+    templates = [[0, template]] if first else []
+    objects = [[FUNCTION, None, None, cloud_dump(function)]] if first else []
+    return pack_frame(msgpack.packb([name, 1, templates, objects, data]))
+
+
+def _count_calls(rows: list[Any]) -> int:
+    assert all(len(row) == 6 for row in rows), rows
+    return len(rows)
+
+
+def _count_members(rows: list[Any]) -> int:
+    results = [BlockResult.unpack(row[6]) for row in rows]
+    assert all(result.end is None for result in results), [result.end for result in results]
+    return sum(result.done for result in results)
+
+
+def drive(connection: socket.socket, work: Work, ready: threading.Event) -> None:
     """The worker's side: keep two batches in flight, count results, close at the end."""
     reader = FrameReader()
     ready.wait()
     done, sent = 0, 0
-    while done < calls:
-        while sent < len(frames) and sent * BATCH - done < IN_FLIGHT * BATCH:
-            connection.sendall(frames[sent])
+    while done < work.total:
+        while sent < len(work.frames) and sent * work.each - done < IN_FLIGHT * work.each:
+            connection.sendall(work.frames[sent])
             sent += 1
         for payload in reader.feed(connection.recv(1 << 18)):
             message = msgpack.unpackb(payload)
             if message[0] == "results":
-                done += len(message[1])
-                assert all(len(row) == 6 for row in message[1]), message[1]
+                done += work.count(message[1])
     connection.shutdown(socket.SHUT_WR)
     connection.recv(1)
 
 
-def measure(calls: int, plain: bool) -> None:
-    """Fork a driver; run the executor in this process and take its cpu time."""
+def measure(work: Work) -> float:
+    """Fork a driver; run the executor in this process; returns its cpu time per call in microseconds."""
     ours, theirs = socket.socketpair()
-    frames = make_frames(calls, plain)
     if os.fork() == 0:
         ours.close()
         ready = threading.Event()
         ready.set()
-        drive(theirs, frames, calls, ready)
+        drive(theirs, work, ready)
         os._exit(0)
     theirs.close()
     with tempfile.TemporaryDirectory() as root:
@@ -82,16 +131,32 @@ def measure(calls: int, plain: bool) -> None:
         os.chdir("/")
     ours.close()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    kind = "plain" if plain else "remote"
-    print(f"{kind}: {1e6 * cpu / calls:.2f} us cpu, {1e6 * wall / calls:.2f} us wall per call ({calls} calls)")
+    calls = work.total
+    print(f"{work.name}: {1e6 * cpu / calls:.2f} us cpu, {1e6 * wall / calls:.2f} us wall per call ({calls} calls)")
     os.wait()
+    return 1e6 * cpu / calls
+
+
+def bare(calls: int) -> float:
+    """Microseconds of cpu per bare call of the function of a block, in a loop over argument tuples."""
+    arguments = [(n,) for n in range(MEMBERS)]
+    start = time.process_time()
+    for _ in range(calls // MEMBERS):
+        for positional in arguments:
+            increment(*positional)
+    return 1e6 * (time.process_time() - start) / (calls // MEMBERS * MEMBERS)
 
 
 def main() -> None:
-    """Measure both kinds of functions."""
+    """Measure both kinds of functions, and blocks."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 128_000
+    tune_collector()
     for plain in (True, True, False):
-        measure(calls, plain)
+        measure(make_calls(calls, plain))
+    members = max(calls, 10 * MEMBERS)
+    alone = bare(members)
+    above = min(measure(make_blocks(members)) for _ in range(3)) - alone
+    print(f"block: {above:.2f} us cpu per member above the bare call, which takes {alone:.2f} us")
 
 
 if __name__ == "__main__":

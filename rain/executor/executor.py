@@ -13,24 +13,27 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
+from rain.common.blocks import FULL, LATE
 from rain.common.errors import RainException
 from rain.common.packing import load_extension, pack
+from rain.executor.blocks import BLOCK_BYTES, BLOCK_SECONDS, TINY, Gathered, unpack_members
 from rain.executor.channel import PROTOCOL, Channel, connect
 from rain.executor.context import Context, _find_context
 from rain.executor.failures import describe
 from rain.executor.inputs import InputObject, typed_instance
-from rain.executor.results import ResultEncoder
+from rain.executor.results import PICKLE5_HEADERS, PICKLE5_INFO, SCALARS, ResultEncoder
 from rain.executor.templates import Template
 from rain.executor.workspace import PROGRESS_FILE, Workspace, open_progress
 from rain.process.spawn import die_with_parent
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 QUICK = 2.5e-6
 """A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer."""
 
+_NO_TYPES: frozenset[type] = frozenset()
 _NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
 
@@ -70,6 +73,7 @@ class Executor:
         self._objects: dict[int, Any] = {}
         self._row: list[Any] | None = None
         self._context: Context | None = None
+        self._gathered: Gathered | None = None
 
     def run(self) -> None:
         """Serve until the worker closes the connection."""
@@ -79,6 +83,7 @@ class Executor:
         handlers: dict[str, Callable[..., None]] = {
             "welcome": self._welcome,
             "calls": self._calls,
+            "block": self._block,
             "drop_cached": self._drop_cached,
             "end_session": self._end_session,
         }
@@ -105,6 +110,25 @@ class Executor:
         self._sessions.pop(session, None)
 
     def _calls(self, session: int, templates: list[Any], objects: list[Any], calls: list[list[Any]]) -> None:
+        state = self._enter(session, templates, objects)
+        self._channel.begin_batch(len(calls))
+        try:
+            self._run_calls(state, calls)
+        finally:
+            self._leave()
+        self._channel.flush()
+
+    def _block(self, session: int, templates: list[Any], objects: list[Any], block: list[Any]) -> None:
+        state = self._enter(session, templates, objects)
+        self._channel.begin_batch(1)
+        try:
+            self._run_block(state, *block)
+        finally:
+            self._leave()
+        self._channel.flush()
+
+    def _enter(self, session: int, templates: list[Any], objects: list[Any]) -> _SessionState:
+        """Take what comes with calls of a session."""
         state = self._sessions.get(session)
         if state is None:
             state = self._sessions[session] = _SessionState()
@@ -112,13 +136,11 @@ class Executor:
             state.templates[number] = Template(data)
         self._session, self._state = session, state
         self._objects = {row[0]: row for row in objects}
-        self._channel.begin_batch(len(calls))
-        try:
-            self._run_calls(state, calls)
-        finally:
-            self._objects = {}
-            self._row = self._context = None
-        self._channel.flush()
+        return state
+
+    def _leave(self) -> None:
+        self._objects = {}
+        self._row = self._context = self._gathered = None
 
     # --- calls ---
 
@@ -130,7 +152,7 @@ class Executor:
         offset = time.time() - clock()
         start = clock()
         for row in calls:
-            task, run, number, args, inputs, _ = row
+            task, run, number, args, inputs, _, specs = row
             begun += 1
             progress[0] = begun
             if 0 < progress[1] <= begun:  # looked at after the store, as the worker looks after its own
@@ -138,6 +160,8 @@ class Executor:
             self._row = row
             try:
                 template = templates[number]
+                if specs is not None:
+                    template = template.specified(specs)
                 function = functions.get(inputs[0])
                 if function is None:
                     function = self._load_function(inputs[0])
@@ -165,6 +189,98 @@ class Executor:
                 start = end
                 self._context = None
         self._begun = begun
+
+    def _run_block(
+        self,
+        state: _SessionState,
+        task: int,
+        run: int,
+        number: int,
+        args: bytes,
+        inputs: list[int],
+        output: int,
+        members: int,
+    ) -> None:
+        self._begun += 1
+        self._progress[0] = self._begun
+        if 0 < self._progress[1] <= self._begun:
+            self._end_before(self._begun)
+        self._row = [task, run, number, args, inputs, [output], None]
+        start, begin = time.time(), time.monotonic()
+        row: tuple[Any, ...]
+        try:
+            template = state.templates[number]
+            function = state.functions.get(inputs[0]) or self._load_function(inputs[0])
+            for further in inputs[1:]:
+                self._input(further)
+        except BaseException as error:  # what all members need is missing: none of them is to blame
+            row = (task, run, start, time.monotonic() - begin, self._failure(error, task, run))
+        else:
+            gathered = self._gathered = Gathered(members, start - begin)
+            self._run_members(template, function, unpack_members(args), gathered)
+            outputs = [] if gathered.stored is None else [gathered.stored]
+            duration = time.monotonic() - begin
+            row = (task, run, start, duration, gathered.info, outputs, gathered.result().pack(), gathered.ran)
+        self._channel.rows.append(row)
+        self._tidy()
+
+    def _run_members(
+        self, template: Template, function: Callable[..., Any], arguments: Iterable[Any], gathered: Gathered
+    ) -> None:
+        """Run members in order until the block ends. Each look at the clock ends one and starts the next."""
+        assert self._row is not None
+        task, run, inputs = self._row[0], self._row[1], self._row[4]
+        plan = template.outputs[0]
+        scalars = SCALARS if template.plain and not plan.encode and not plan.directory else _NO_TYPES
+        encode = self._encoder.plain if template.plain else self._encoder.returned
+        call = function if template.plain else partial(self._call_with_context, function)
+        add_duration, add_value = gathered.durations.append, gathered.values.append
+        dumps, headers, clock = pickle.dumps, PICKLE5_HEADERS, time.monotonic
+        info: bytes | None
+        last_info: Any = _NO_TYPES
+        total = 0
+        start = clock()
+        until = start + BLOCK_SECONDS
+        try:
+            for positional, keywords in arguments:
+                value = call(*positional, **keywords) if keywords else call(*positional)
+                if type(value) in scalars and len(blob := dumps(value, 5)) <= TINY:
+                    data, info = headers[len(blob)] + blob, PICKLE5_INFO
+                else:
+                    placed, info, size = encode(template, value, inputs)[0]
+                    if type(placed) is not bytes or plan.directory:
+                        gathered.end_stored((placed, info, size), self._task_info(), start, clock())
+                        return
+                    data = placed
+                    total += size
+                if self._context is not None:
+                    if (told := self._task_info()) is not None:
+                        gathered.end_stored((data, info, len(data)), told, start, clock())
+                        return
+                    self._context = None
+                if info is not last_info:
+                    if not gathered.changes_to(info):
+                        gathered.end_stored((data, info, len(data)), None, start, clock())
+                        return
+                    last_info = info
+                add_value(data)
+                end = clock()
+                duration = end - start
+                add_duration(duration)
+                if duration > QUICK or total > BLOCK_BYTES:
+                    if end > until or total > BLOCK_BYTES:
+                        gathered.end = FULL if total > BLOCK_BYTES else LATE
+                        return
+                    self._tidy()
+                    start = clock()
+                else:
+                    start = end
+            gathered.check_complete()
+        except BaseException as error:  # exit() and the like fail the member, too
+            gathered.end_failed(self._failure(error, task + gathered.done, run), start, clock())
+
+    def _call_with_context(self, function: Callable[..., Any], *positional: Any, **keywords: Any) -> Any:
+        return function(self.context(), *positional, **keywords)
 
     def _end_before(self, call: int) -> None:
         """The worker has forbidden this call: tell what is done, and end."""
@@ -221,7 +337,10 @@ class Executor:
         if self._context is None:
             if self._row is None:
                 raise RainException("get_context() works in a running task only")
-            task, run, number, _, inputs, outputs = self._row
+            task, run, number, _, inputs, outputs, _ = self._row
+            if self._gathered is not None:  # of the member that runs
+                task += self._gathered.done
+                outputs = [outputs[0] + self._gathered.done]
             make_spec = partial(self._state.templates[number].task_spec, self._session, task, inputs, outputs)
             self._context = Context(make_spec, self._state.functions.get(inputs[0]), run, self._workspace)
         return self._context
@@ -268,6 +387,13 @@ def _open_unbuffered(descriptor: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(cast("Any", raw), encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
+def tune_collector() -> None:
+    """Let the garbage collector look seldom, and never at what is here now."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 def main() -> int:
     """Run an executor as the environment says; return its exit code."""
     path = _environment("SOCKET")
@@ -280,9 +406,7 @@ def main() -> int:
     if sys.path and os.path.abspath(sys.path[0]) == root:
         del sys.path[0]  # where `-m` put the work directory
     executor = Executor(connect(path), root, int(_environment("ID") or 0))
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    tune_collector()
     sys.setswitchinterval(0.001)
     executor.run()
     return 0

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 Encoded: TypeAlias = tuple[bytes | str | int, bytes | None, int]
 
-_SCALARS = frozenset({int, float, bool, type(None)})
-_SHORT = 255
+SCALARS = frozenset({int, float, bool, type(None)})
+"""Exact types of values which are encoded as pickle5 without a look at anything else."""
+SHORT = 255
+"""Longest pickle for which there is a header in `PICKLE5_HEADERS`."""
 _INLINE_TOTAL = 16 << 20
 
 
@@ -36,7 +38,8 @@ def _bare_info(content_type: str) -> bytes:
 
 PICKLE5_INFO = _bare_info("pickle5")
 _TEXT_INFO = _bare_info("text")
-_PICKLE5_HEADERS = [encode_pickle5(None)[:16] + length.to_bytes(8, "little") for length in range(_SHORT + 1)]
+PICKLE5_HEADERS = [encode_pickle5(None)[:16] + length.to_bytes(8, "little") for length in range(SHORT + 1)]
+"""What comes before a pickle of so many bytes."""
 
 
 class ResultEncoder:
@@ -70,13 +73,14 @@ class ResultEncoder:
 
     def _natural(self, plan: OutputPlan, value: Any, inputs: list[int]) -> Encoded:
         kind = type(value)
-        if kind in _SCALARS and not plan.encode:
+        if kind in SCALARS and plan.natural:
             blob = pickle.dumps(value, 5)
-            if len(blob) <= _SHORT:
-                data = _PICKLE5_HEADERS[len(blob)] + blob
+            if len(blob) <= SHORT:
+                data = PICKLE5_HEADERS[len(blob)] + blob
                 return data, PICKLE5_INFO, len(data)
         if isinstance(value, DataInstance):
             return self._instance(plan, value, inputs)
+        _must_be_blob(plan, value)
         if plan.encode:
             return self._encoded(plan, value)
         if kind is bytes:
@@ -122,10 +126,7 @@ class ResultEncoder:
     def _explicit(self, plan: OutputPlan, value: Any, inputs: list[int]) -> Encoded:
         if isinstance(value, DataInstance):
             return self._instance(plan, value, inputs)
-        if plan.directory:
-            raise RainException(
-                f"Output {plan} is a directory: return what ctx.stage_directory() gave, not a {type(value).__name__!r}"
-            )
+        _must_be_blob(plan, value)
         if plan.encode:
             return self._encoded(plan, value)
         if isinstance(value, str):
@@ -244,3 +245,10 @@ def _pairs(plans: list[OutputPlan], value: Any) -> list[tuple[OutputPlan, Any]]:
     if len(value) != len(plans):
         raise RainException(f"The function has {len(plans)} outputs, but returned {len(value)} values")
     return list(zip(plans, value, strict=True))
+
+
+def _must_be_blob(plan: OutputPlan, value: Any) -> None:
+    if plan.directory:
+        raise RainException(
+            f"Output {plan} is a directory: return what ctx.stage_directory() gave, not a {type(value).__name__!r}"
+        )

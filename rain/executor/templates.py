@@ -7,6 +7,7 @@ from typing import Any
 from rain.common.attributes import TaskSpec, TaskSpecInput
 from rain.common.data_type import DataType
 from rain.common.ids import ID
+from rain.common.packing import unpack
 
 
 class OutputPlan:
@@ -16,16 +17,18 @@ class OutputPlan:
         label: None without one.
         content_type: static type, None without one.
         directory: it is a directory, not a blob.
+        natural: a blob whose encoding follows from the value.
         encode: type by which values are encoded, None = by the kind of the value.
     """
 
-    __slots__ = ("content_type", "directory", "encode", "label")
+    __slots__ = ("content_type", "directory", "encode", "label", "natural")
 
     def __init__(self, spec: dict[str, Any], encode: str | None) -> None:
         self.label: str | None = spec.get("label")
         self.content_type: str | None = spec.get("content_type") or None
         self.directory = spec.get("data_type") == DataType.DIRECTORY.value
         self.encode = encode
+        self.natural = not encode and not self.directory
 
     def __str__(self) -> str:
         return repr(self.label) if self.label is not None else "without label"
@@ -53,6 +56,13 @@ class Template:
         encodings = list(config.get("encode_outputs") or [])
         encodings += [None] * (len(specs) - len(encodings))
         self.outputs = [OutputPlan(spec, encode or None) for spec, encode in zip(specs, encodings, strict=False)]
+
+    def specified(self, specs: list[bytes | None]) -> Template:
+        """The template for a task whose outputs have packed specs of their own; None = as here."""
+        shared = self._data.get("outputs") or []
+        shared = [*shared, *([{}] * (len(specs) - len(shared)))]
+        outputs = [theirs if own is None else unpack(own) for own, theirs in zip(specs, shared, strict=False)]
+        return Template({**self._data, "outputs": outputs})
 
     def task_spec(self, session: int, task: int, inputs: list[int], outputs: list[int]) -> TaskSpec:
         """The spec of one task of this template."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import mmap
@@ -170,8 +169,6 @@ class Workspace:
                 _write_file(path, parts)
                 return path
             except OSError as error:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
                 if error.errno not in _NO_ROOM:
                     raise
         path = os.path.join(self._spare, name)
@@ -184,6 +181,10 @@ def _write_file(path: str, parts: Sequence[bytes | memoryview]) -> None:
     try:
         for start in range(0, len(parts), _MAX_PARTS):
             _write_all(descriptor, [memoryview(part).cast("B") for part in parts[start : start + _MAX_PARTS]])
+    except OSError as error:
+        os.unlink(path)
+        error.filename = path  # the system does not say it, and users must know which disk is full
+        raise
     finally:
         os.close(descriptor)
 

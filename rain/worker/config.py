@@ -25,7 +25,7 @@ def read_executor_commands(path: str | Path) -> dict[str, list[str]]:
     try:
         with open(path, "rb") as file:
             data = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SetupError(f"cannot read the worker configuration {path}: {error}") from error
     executors = data.pop("executors", {})
     if data or not isinstance(executors, dict):
@@ -48,7 +48,8 @@ def _command(path: str | Path, name: str, section: object) -> list[str]:
             command = shlex.split(command)
         except ValueError as error:
             raise SetupError(f"the command of [executors.{name}] in {path} cannot be split: {error}") from error
-    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+    sound = isinstance(command, list) and all(isinstance(part, str) and "\0" not in part for part in command)
+    if not sound or not command:
         raise SetupError(f"the command of [executors.{name}] in {path} must be a string or a list of strings")
     program, *arguments = command
     return [os.path.abspath(program) if os.sep in program else program, *arguments]

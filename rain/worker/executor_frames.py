@@ -7,16 +7,17 @@ when the executor registers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import msgpack
 
 from rain.common.comm import FrameError, pack_frame
+from rain.common.unpacking import unpack_bounded
 from rain.worker.core.events import ObjectKey
 from rain.worker.foreign_encoding import MESSAGE_PACK, Encoding, encoding_of, read_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from rain.worker.core.actions import Run, RunInput
@@ -27,6 +28,13 @@ PYTHON_PROTOCOL = "rain-py-1"
 _FRAME_TARGET = 8 << 20
 _KNOWN_SESSIONS = 16
 _ROW_OVERHEAD = 64
+_SHORTEST_ROW = 5
+_NUMBERS = (float, int)
+_LONGEST = 1e12
+"""Seconds."""
+_LARGEST_SIZE = 1 << 62
+_LARGEST_INFO = 16 << 20
+"""Bytes: what a task adds to its result, debug text and user data, travels in one message to the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Results:
     Attributes:
         rows: `[task, run, start, duration, task info, outputs]` or `[task, run, start, duration, failure map]`; an
             output is `[bytes, path or id of an equal input, object info, size]`, its size None if it is not told.
+            Of a block `[task, run, start, duration, task info, outputs, packed result, members that ran]`.
         cached: objects which the executor now holds decoded.
     """
 
@@ -75,7 +84,7 @@ class Codec(Protocol):
         """Frames that answer the registration."""
 
     def calls(self, runs: list[Run]) -> list[bytes]:
-        """Frames that carry a batch.
+        """Frames that carry a batch, or one block.
 
         Raises:
             CallError: the run cannot be sent (only where the calls are sent one at a time).
@@ -163,6 +172,10 @@ class PythonCodec:
     def calls(self, runs: list[Run]) -> list[bytes]:
         """Compose a batch: one frame, more where sessions or large values demand it."""
         frames: list[bytes] = []
+        if runs[0].members:
+            (block,) = runs
+            self._block(block, frames)
+            return frames
         start = 0
         for index in range(1, len(runs)):
             if runs[index].key[0] != runs[start].key[0]:
@@ -195,8 +208,21 @@ class PythonCodec:
                         size += self._add_object(item, objects)
             args = run.args
             size += _ROW_OVERHEAD + (len(args) if args else 0)
-            calls.append((run.key[1], run.key[2], run.template, args, ids, run.outputs))
+            calls.append((run.key[1], run.key[2], run.template, args, ids, run.outputs, run.output_specs or None))
         frames.append(_frame(["calls", session, templates, list(objects.values()), calls]))
+
+    def _block(self, run: Run, frames: list[bytes]) -> None:
+        session, task, attempt = run.key
+        known = self._known_templates(session, frames)
+        templates = [] if run.template in known else [(run.template, run.template_data)]
+        known.add(run.template)
+        objects: dict[int, tuple[Any, ...]] = {}
+        for item in run.inputs:
+            if not item.cached and item.object[1] not in objects:
+                self._add_object(item, objects)
+        ids = [item.object[1] for item in run.inputs]
+        block = (task, attempt, run.template, run.args, ids, run.outputs[0], run.members)
+        frames.append(_frame(["block", session, templates, list(objects.values()), block]))
 
     def _known_templates(self, session: int, frames: list[bytes]) -> set[int]:
         known = self._templates.pop(session, None)
@@ -227,18 +253,55 @@ class PythonCodec:
             raise FrameError(f"unknown message {message[0]!r}")
         if len(message) != 3 or not isinstance(message[1], list) or not isinstance(message[2], list):
             raise FrameError("the message 'results' does not have its two lists")
-        try:
-            cached = [(session, number) for session, number in message[2]]
-        except (TypeError, ValueError):
-            raise FrameError("a cached object is not a pair of numbers") from None
-        return Results(message[1], cached)
+        if not all(map(is_id, message[2])):
+            raise FrameError("a cached object is not a pair of numbers")
+        return Results(message[1], [(session, number) for session, number in message[2]])
+
+
+def check_row(row: Any) -> None:
+    """Check the form of a row of `Results`, as far as what follows relies on it.
+
+    Raises:
+        FrameError: it has another form.
+    """
+    if type(row) is not list or len(row) < _SHORTEST_ROW:
+        raise FrameError("a result is not a list of five or more")
+    start, duration, info = row[2], row[3], row[4]
+    if not (type(start) in _NUMBERS and type(duration) in _NUMBERS and 0.0 <= duration < _LONGEST):
+        raise FrameError("a result has no start or no duration")
+    if len(row) == _SHORTEST_ROW:
+        if not isinstance(info, dict) or len(str(info.get("message"))) > _LARGEST_INFO:
+            raise FrameError("a failure is not a map with a message of bounded length")
+        return
+    if info is not None:
+        _check_info(info)
+    if type(row[5]) is not list:
+        raise FrameError("the outputs of a result are not a list")
+    for output in row[5]:
+        if type(output) is not list or len(output) != 3:
+            raise FrameError("an output is not a list of value, info and size")
+        _, info, size = output
+        if info is not None:
+            _check_info(info)
+        if size is not None and not (type(size) is int and 0 <= size < _LARGEST_SIZE):
+            raise FrameError("the size of an output is no size")
+
+
+def _check_info(info: Any) -> None:
+    if type(info) is not bytes or len(info) > _LARGEST_INFO:
+        raise FrameError(f"an info is not packed, or larger than {_LARGEST_INFO} bytes")
+
+
+def is_id(value: Any) -> TypeGuard[Sequence[int]]:
+    """Tell whether this is an id `[session, number]`."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(type(part) is int for part in value)
 
 
 def _unpack(payload: bytes) -> list[Any]:
     try:
-        message = msgpack.unpackb(payload, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise FrameError(f"not MessagePack: {error!r}") from None
+        message = unpack_bounded(payload, strict_map_key=False)
+    except ValueError as error:
+        raise FrameError(f"not MessagePack: {error}") from None
     if not isinstance(message, list) or not message:
         raise FrameError("not a list that begins with the name of a message")
     return message

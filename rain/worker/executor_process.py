@@ -162,6 +162,14 @@ class ExecutorProcess:
         with contextlib.suppress(OSError), open(self.directory / PROGRESS_FILE, "r+b", buffering=0) as file:
             os.pwrite(file.fileno(), call.to_bytes(8, "little"), 8)
 
+    def log_sizes(self) -> dict[str, int]:
+        """Bytes of both logs by their paths; those that are gone have none."""
+        sizes = dict.fromkeys(map(str, self._logs.values()), 0)
+        for path in sizes:
+            with contextlib.suppress(OSError):
+                sizes[path] = os.stat(path).st_size
+        return sizes
+
     def log_tails(self, limit: int) -> str:
         """The ends of both logs, with headings.
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rain.common import fs
 from rain.common.comm import FrameError
 from rain.common.failure import Failure
 from rain.worker.core.events import (
+    BlockEnd,
     ExecutorLost,
     ExecutorReady,
     ExecutorStopped,
@@ -29,6 +31,7 @@ from rain.worker.executor_frames import (
     CallError,
     PythonCodec,
     check_registration,
+    check_row,
     read_registration,
 )
 from rain.worker.executor_outputs import take_outputs
@@ -116,7 +119,7 @@ class ExecutorPool:
             return
         try:
             process = ExecutorProcess(executor, command, tuple(env), work=self._work, logs=self._logs)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a null character in the command or the environment
             text = f"Executor '{type}' cannot be started: {error}"
             self._report(ExecutorLost(executor, None, Failure("task", text)))
             return
@@ -201,6 +204,10 @@ class ExecutorPool:
     def watched(self) -> list[tuple[TaskKey, int, int]]:
         """Running tasks with a memory request: key, process id, bytes."""
         return [entry for state in self._executors.values() if (entry := state.watched()) is not None]
+
+    def processes(self) -> dict[int, ExecutorProcess]:
+        """By the number of their executor, those that are ending included."""
+        return {state.number: state.process for state in (*self._ending.values(), *self._executors.values())}
 
     async def close(self) -> None:
         """Kill all executors and wait until they are gone, a few seconds at most."""
@@ -337,6 +344,7 @@ class ExecutorPool:
         defect: str | None = None
         for row in rows:
             try:
+                check_row(row)
                 if not due:
                     raise FrameError(f"a result of task {row[0]}, but nothing was called")
                 run = due[0]
@@ -345,6 +353,8 @@ class ExecutorPool:
                     raise FrameError(f"a result of task {row[0]}, run {row[1]}; due was task {key[1]}, run {key[2]}")
                 if len(row) == 5:
                     results.append(RunFailed(key, Failure.from_map(row[4]), row[2], row[3]))
+                elif run.members:
+                    results.append(self._block_result(state, run, row))
                 else:
                     results.append(self._result(state, run, row))
             except FrameError as error:
@@ -367,9 +377,21 @@ class ExecutorPool:
         try:
             taken = take_outputs(self._store, run, outputs, state.directories)
         except StoreError as error:
-            failure = Failure("task", str(error), session=run.key[0], task=run.key[1], attempts=run.key[2])
-            return RunFailed(run.key, failure, start, duration)
+            return RunFailed(run.key, _not_stored(error, run), start, duration)
         return RunResult(run.key, start, duration, info, taken)
+
+    def _block_result(self, state: _Executor, run: Run, row: list[Any]) -> RunResult | RunFailed:
+        _, _, start, duration, info, outputs, packed, ran = row
+        if not (type(packed) is bytes and type(ran) is int and 0 < ran <= run.members and len(outputs) <= 1):
+            raise FrameError(f"a result of block {run.key[1]} of a wrong form")
+        if not outputs:
+            return RunResult(run.key, start, duration, info, [], BlockEnd(packed, ran))
+        stored = run.outputs[0] + ran - 1
+        try:
+            taken = take_outputs(self._store, replace(run, outputs=(stored,)), outputs, state.directories)
+        except StoreError as error:  # the members run one by one then, and the one to blame fails alone
+            return RunFailed(run.key, _not_stored(error, run), start, duration)
+        return RunResult(run.key, start, duration, info, taken, BlockEnd(packed, ran, stored))
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -470,3 +492,7 @@ class ExecutorPool:
             log.warning("Files of executor %d are left: %s", state.number, error)
         if not self._ending and self._all_ended is not None:
             self._all_ended.set()
+
+
+def _not_stored(error: StoreError, run: Run) -> Failure:
+    return Failure("task", str(error), session=run.key[0], task=run.key[1], attempts=run.key[2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import reprlib
 import time
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -16,12 +16,12 @@ from rain.common import fs
 from rain.common.comm import FrameError, pack_frame
 from rain.common.content_type import is_type_instance
 from rain.common.failure import MAX_TEXT, Failure
-from rain.worker.executor_frames import CallError, Results
+from rain.worker.executor_frames import CallError, Results, is_id
 from rain.worker.foreign_encoding import read_message
 from rain.worker.foreign_specs import object_info, object_spec, output_fields, task_spec, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from rain.worker.core.actions import Run, RunInput
     from rain.worker.core.events import ObjectKey
@@ -74,19 +74,22 @@ class ForeignCodec:
     def calls(self, runs: list[Run]) -> list[bytes]:
         """Compose the call of the one run."""
         (run,) = runs
-        session = run.key[0]
-        outputs = [
-            {"spec": object_spec((session, number), output_fields(run, index)), "cache_hint": False}
-            for index, number in enumerate(run.outputs)
-        ]
-        call = {"spec": task_spec(run), "inputs": [self._input(item) for item in run.inputs], "outputs": outputs}
+        if run.members:  # where `py` is a program; the members come one by one then
+            raise CallError(f"An executor that speaks {self._encoding.protocol} runs no blocks")
         try:
-            frame = self._frame(["call", call])
-        except FrameError as error:
+            frame = self._frame(["call", self._call(run)])
+        except (FrameError, ValueError, TypeError, AttributeError) as error:  # of what clients and executors packed
             raise CallError(f"The executor cannot be called: {error}") from None
         self._run = run
         self._start, self._clock = time.time(), time.monotonic()
         return [frame]
+
+    def _call(self, run: Run) -> dict[str, Any]:
+        outputs = [
+            {"spec": object_spec((run.key[0], number), output_fields(run, index)), "cache_hint": False}
+            for index, number in enumerate(run.outputs)
+        ]
+        return {"spec": task_spec(run), "inputs": [self._input(item) for item in run.inputs], "outputs": outputs}
 
     def _input(self, item: RunInput) -> dict[str, Any]:
         spec = unpacked(item.spec)
@@ -126,7 +129,7 @@ class ForeignCodec:
         if run is None:
             raise FrameError(f"a result of task {_short(task)}, but nothing was called")
         session, number, attempt = run.key
-        if not _is_id(task) or list(task) != [session, number]:
+        if not is_id(task) or list(task) != [session, number]:
             raise FrameError(f"a result of task {_short(task)}; called was task {[session, number]}")
         row: list[Any] = [number, attempt, self._start, time.monotonic() - self._clock]
         info = _map(data, "info", "the result")
@@ -138,7 +141,7 @@ class ForeignCodec:
             row.append(failure.to_map())
         cached = _list(data, "cached_objects")
         for key in cached:
-            if not _is_id(key):
+            if not is_id(key):
                 raise FrameError(f"a cached object is not an id [session, number], but {_short(key)}")
         keys = [(key[0], key[1]) for key in cached]
         self._cached.update(keys)
@@ -188,7 +191,7 @@ def _value(run: Run, location: Any, what: str) -> bytes | str | int:
         if not os.path.isabs(value):
             raise FrameError(f"the path {value[:1000]!r} of {what} is not absolute")
         return value
-    if kind == "other_object" and _is_id(value):
+    if kind == "other_object" and is_id(value):
         if value[0] != run.key[0]:
             raise FrameError(f"{what} is equal to object {list(value)}, which is no input of task {run.key[1]}")
         return int(value[1])
@@ -242,10 +245,6 @@ def _packed(fields: dict[str, Any]) -> bytes | None:
     except (ValueError, TypeError, OverflowError) as error:
         raise FrameError(f"an info has user data that is not JSON-like: {error!r}") from None
     return packed
-
-
-def _is_id(value: Any) -> TypeGuard[Sequence[int]]:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(type(part) is int for part in value)
 
 
 def _short(value: Any) -> str:

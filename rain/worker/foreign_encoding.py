@@ -11,6 +11,7 @@ import msgpack
 from rain.common.codecs import import_extra
 from rain.common.comm import FrameError
 from rain.common.errors import RainException
+from rain.common.unpacking import unpack_bounded
 
 _MESSAGE_PACK_ARRAYS = (b"\x92", b"\xdc", b"\xdd")
 
@@ -69,9 +70,9 @@ def _pack_message_pack(message: Any) -> bytes:
 
 def _unpack_message_pack(payload: bytes) -> Any:
     try:
-        return msgpack.unpackb(payload)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise FrameError(f"not MessagePack: {error!r}") from None
+        return unpack_bounded(payload)
+    except ValueError as error:
+        raise FrameError(f"not MessagePack: {error}") from None
 
 
 def _pack_cbor(message: Any) -> bytes:

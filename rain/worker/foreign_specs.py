@@ -33,9 +33,10 @@ def task_spec(run: Run) -> dict[str, Any]:
 
 
 def _inputs(run: Run) -> list[dict[str, Any]]:
-    labels = run.template_data.get("labels") or [None] * len(run.inputs)
+    labels = run.template_data.get("labels") or []
+    labels = [*labels, *([None] * (len(run.inputs) - len(labels)))]
     inputs: list[dict[str, Any]] = []
-    for item, label in zip(run.inputs, labels, strict=True):
+    for item, label in zip(run.inputs, labels, strict=False):
         entry: dict[str, Any] = {"id": list(item.object)}
         if label:
             entry["label"] = label
@@ -51,6 +52,9 @@ def _config(run: Run) -> Any:
 
 def output_fields(run: Run, index: int) -> dict[str, Any]:
     """What was asked of an output, without its id; absent = default."""
+    own = run.output_specs[index] if run.output_specs else None
+    if own is not None:
+        return unpacked(own)
     specs = run.template_data.get("outputs") or ()
     return unpacked(specs[index]) if index < len(specs) else {}
 

@@ -21,6 +21,7 @@ from rain.net.address import Address
 from rain.net.channel import Channel, connect
 from rain.net.dataserver import DataServer
 from rain.process import Guard, watch_owner
+from rain.process.inspection import LogTail
 from rain.process.limits import raise_descriptor_limit
 from rain.process.workdir import SetupError, claim_workdir, make_log_directory, write_ready_file
 from rain.protocol.messages import WorkerHello, WorkerWelcome
@@ -28,6 +29,7 @@ from rain.worker.builtins import Builtins
 from rain.worker.config import read_executor_commands
 from rain.worker.core.core import WorkerCore
 from rain.worker.detect import offered_resources
+from rain.worker.dumping import completed
 from rain.worker.executors import ExecutorPool
 from rain.worker.monitor import MemoryMonitor
 from rain.worker.options import WorkerOptions
@@ -66,6 +68,11 @@ def run_worker(options: WorkerOptions) -> int:
         The exit code of the process: 0 stopped by the server, 1 error, 3 gave up on the server.
     """
     _prepare_process(options)
+    with LogTail() as log_tail:
+        return _run_process(options, log_tail)
+
+
+def _run_process(options: WorkerOptions, log_tail: LogTail) -> int:
     try:
         resources = offered_resources(options)
         commands = {} if options.config is None else read_executor_commands(options.config)
@@ -80,7 +87,7 @@ def run_worker(options: WorkerOptions) -> int:
     guard = Guard()
     if options.workdir is None or options.owner_fd is not None:
         guard.add_path(workdir.path)
-    setup = Setup(options, server, listen, resources, commands, logdir, workdir.path, guard)
+    setup = Setup(options, server, listen, resources, commands, logdir, workdir.path, guard, log_tail)
     code, clean = asyncio.run(_run(setup))
     if clean:
         workdir.remove()
@@ -102,6 +109,7 @@ class Setup:
         commands: of configured executor types.
         logdir, workdir: its directories.
         guard: is told of all executors.
+        log_tail: remembers the end of the log.
     """
 
     options: WorkerOptions
@@ -112,6 +120,7 @@ class Setup:
     logdir: Path
     workdir: Path
     guard: Guard
+    log_tail: LogTail
 
 
 def _prepare_process(options: WorkerOptions) -> None:
@@ -191,7 +200,9 @@ class Worker:
             threads=self._threads,
             guard=setup.guard,
         )
-        self._transfers = Transfers(loop=loop, store=store, secret=options.secret, report=report)
+        self._transfers = Transfers(
+            loop=loop, store=store, secret=options.secret, report=report, relay=str(setup.server)
+        )
         self._executors = ExecutorPool(
             loop=loop,
             workdir=setup.workdir,
@@ -206,7 +217,8 @@ class Worker:
             loop=loop, sources=(self._executors.watched, self._builtins.watched), report=report
         )
         self._store = store
-        self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins))
+        self._log_tail = setup.log_tail
+        self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins, self._complete))
 
     async def run(self) -> int:
         """Work until the end; returns the exit code.
@@ -264,6 +276,18 @@ class Worker:
         """End with this code."""
         if not self._exit.done():
             self._exit.set_result(code)
+
+    # --- asked by the shell ---------------------------------------------------------------------
+
+    def _complete(self, info: dict[str, Any]) -> dict[str, Any]:
+        """What the core tells for a dump, completed."""
+        return completed(
+            info,
+            processes=self._executors.processes(),
+            store=self._store,
+            log_tail=self._log_tail,
+            secret=self._options.secret.token,
+        )
 
     # --- inside ---------------------------------------------------------------------------------
 

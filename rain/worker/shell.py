@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rain.protocol.messages import AssignTasks, EndSession, Heartbeat, WorkerWelcome
+from rain.protocol.messages import AssignTasks, EndSession, Heartbeat, WorkerInfo, WorkerWelcome
 from rain.worker.core.actions import (
     CallExecutor,
     DeleteValues,
@@ -42,11 +43,11 @@ from rain.worker.store.errors import StoreError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from rain.protocol.messages import Message, WorkerHello
     from rain.worker.core.actions import Run, WorkerAction
-    from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
+    from rain.worker.core.events import ObjectKey, RunFailed, RunResult, TaskKey, WorkerEvent
 
 log = logging.getLogger(__name__)
 
@@ -150,12 +151,13 @@ class Supervisor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What performs the actions."""
+    """What performs the actions. complete: adds to what the core tells for a dump what it cannot know."""
 
     store: StoreLike
     executors: ExecutorsLike
     transfers: TransfersLike
     builtins: BuiltinsLike
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda info: info
 
 
 class WorkerShell:
@@ -226,7 +228,7 @@ class WorkerShell:
         self._repeat(1, HEARTBEAT_INTERVAL, self._heartbeat)
 
     def messages_received(self, channel: ChannelLike, messages: list[Message]) -> None:
-        """The server said something."""
+        """The server said something; no messages: a long one is coming."""
         if channel is not self._channel:
             return
         self._silent_ticks = 0
@@ -346,14 +348,20 @@ class WorkerShell:
 
     def _tell_server(self, action: TellServer) -> None:
         if self._channel is not None:
-            self._channel.send(action.message)
+            message = action.message
+            if isinstance(message, WorkerInfo) and "state" in message.info:
+                message = WorkerInfo(message.seq, self._parts.complete(message.info))
+            self._channel.send(message)
 
     def _start_executor(self, action: StartExecutor) -> None:
         self._live[action.executor] = deque(maxlen=_REMEMBERED_BATCHES)
         self._parts.executors.start(action.executor, action.type, action.env)
 
     def _call_executor(self, action: CallExecutor) -> None:
-        self._live[action.executor].append(action.runs)
+        batches = self._live.get(action.executor)
+        if batches is None:  # it became ready and was lost in the same turn; the core has taken the runs back
+            return
+        batches.append(action.runs)
         self._parts.executors.call(action.executor, action.runs)
 
     def _kill_executor(self, action: KillExecutor) -> None:
@@ -363,9 +371,10 @@ class WorkerShell:
         late = self._drop(
             lambda event: getattr(event, "executor", 0) == number and not isinstance(event, ExecutorStopped)
         )
-        keys = {result.key for event in late if isinstance(event, RunsEnded) for result in event.results}
-        if keys:
-            self._delete_outputs(run for runs in batches for run in runs if run.key in keys)
+        results = {result.key: result for event in late if isinstance(event, RunsEnded) for result in event.results}
+        if results:
+            runs = [run for batch in batches for run in batch if run.key in results]
+            self._delete_outputs((run, results[run.key]) for run in runs)
 
     def _run_builtin(self, action: RunBuiltin) -> None:
         self._builtin_runs[action.run.key] = action.run
@@ -377,14 +386,14 @@ class WorkerShell:
         late = self._drop(
             lambda event: isinstance(event, RunsEnded) and not event.executor and event.results[0].key == action.key
         )
-        if late and run is not None:
-            self._delete_outputs([run])
+        if run is not None:
+            self._delete_outputs((run, event.results[0]) for event in late if isinstance(event, RunsEnded))
 
     def _store_value(self, action: StoreValue) -> None:
         try:
             self._parts.store.put(action.object, action.value)
         except StoreError as error:
-            self.report(StoreFailed(action.object, str(error)))
+            self.report(StoreFailed(action.object, str(error), refused=True))
 
     def _stop_fetch(self, action: StopFetch) -> None:
         self._parts.transfers.stop(action.object)
@@ -405,8 +414,11 @@ class WorkerShell:
             self._pending = [event for event in self._pending if not is_late(event)]
         return late
 
-    def _delete_outputs(self, runs: Iterable[Run]) -> None:
-        self._parts.store.delete([(run.key[0], output) for run in runs for output in run.outputs])
+    def _delete_outputs(self, ends: Iterable[tuple[Run, RunResult | RunFailed]]) -> None:
+        """Remove what runs stored of which nobody wants to hear."""
+        stored = [(run.key[0], number) for run, result in ends for number in result.stored(run.outputs)]
+        if stored:
+            self._parts.store.delete(stored)
 
     # --- time -----------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Transfers:
         store: takes the values.
         secret: of the cluster.
         report: gets the events, in the loop's thread.
+        relay: address of the server, which hands out values of workers that cannot be reached from here.
         pauses: seconds between attempts.
     """
 
@@ -76,12 +77,14 @@ class Transfers:
         store: Store,
         secret: Secret,
         report: Callable[[WorkerEvent], None],
+        relay: str | None = None,
         pauses: tuple[float, ...] = PAUSES,
     ) -> None:
         self._loop = loop
         self._store = store
         self._secret = secret
         self._report = report
+        self._relay = relay
         self._pauses = pauses
         self._client = DataClient(secret)
         self._threads = ThreadPoolExecutor(THREADS, "rain-transfer")
@@ -126,6 +129,7 @@ class Transfers:
     def _try_holders(self, transfer: _Transfer) -> WorkerEvent | Staged | None:
         action = transfer.action
         holders = list(action.holders)
+        unreachable = False
         reasons: dict[str, str] = {}
         for pause in (0.0, *self._pauses):
             if transfer.stopped.wait(pause):
@@ -135,12 +139,20 @@ class Transfers:
                     return self._fetch_from(holder, transfer)
                 except DataUnavailable as error:
                     reasons[holder] = str(error)
+                    unreachable = unreachable or error.reason == "connection"
                     if error.reason == "missing":
                         holders.remove(holder)
                 if transfer.stopped.is_set():
                     return None
             if not holders:
                 break
+        if unreachable and self._relay is not None and self._relay not in action.holders:
+            try:
+                return self._fetch_from(self._relay, transfer)
+            except DataUnavailable as error:
+                reasons[self._relay] = str(error)
+        if transfer.stopped.is_set():
+            return None
         return ObjectUnreachable(action.object, action.holders, "; ".join(reasons.values()) or "nobody has it")
 
     def _fetch_from(self, holder: str, transfer: _Transfer) -> Staged:
@@ -154,7 +166,8 @@ class Transfers:
         try:
             return self._receive(client, holder, transfer)
         except DataUnavailable as error:
-            if error.reason == "connection" and not transfer.stopped.is_set() and time.monotonic() - start > _SLOW:
+            is_slow = error.reason == "connection" and time.monotonic() - start > _SLOW
+            if is_slow and not transfer.stopped.is_set() and holder != self._relay:
                 self._avoided[holder] = time.monotonic() + _AVOID
             raise
         finally:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cloudpickle
 import msgpack
 
 import rain
+from rain.common.blocks import BlockResult, joined
 from rain.common.comm import FrameReader, pack_frame
-from rain.common.packing import PickledValue, pack_args
+from rain.common.content_type import decode_value
+from rain.common.packing import PickledValue, pack_args, unpack
 from rain.executor.executor import unpickle_input_object
 
 ROOT = str(Path(rain.__file__).parents[1])
@@ -35,6 +38,27 @@ class Input:
 
 def pickler(value):
     return cloudpickle.dumps(value)
+
+
+class BlockRow(NamedTuple):
+    first: int
+    row: list
+    result: BlockResult | None
+
+    @property
+    def outputs(self):
+        """Encoded values and their infos."""
+        result, start, found = self.result, 0, []
+        for index, size in enumerate(result.sizes):
+            info = result.infos[result.kinds[index] if result.kinds else 0]
+            found.append((result.values[start : start + size], info))
+            start += size
+        return found
+
+    @property
+    def values(self):
+        """Decoded values."""
+        return [decode_value(data, unpack(info)["content_type"]) if info else data for data, info in self.outputs]
 
 
 class Driver:
@@ -84,8 +108,9 @@ class Driver:
             self.frames += [msgpack.unpackb(frame) for frame in self.reader.feed(data)]
         return self.frames.pop(0)
 
-    def batch(self, template, function, arguments, inputs=(), *, run=1, number=0, outputs=None):
-        """Send a batch of calls of one function; inputs: rows of further inputs of each call."""
+    def batch(self, template, function, arguments, inputs=(), *, run=1, number=0, outputs=None, specs=None):
+        """Send a batch of calls of one function; inputs: rows of further inputs of each call; specs: packed, of the
+        outputs of each call."""
         objects = [*inputs]
         if function is not None:
             objects.append([FUNCTION, None, None, cloudpickle.dumps(function)])
@@ -95,7 +120,7 @@ class Driver:
         for args in arguments:
             self.task += 1
             results = outputs or [1000 * self.task + index for index in range(count)]
-            calls.append([self.task, run, number, pack_args(args, {}, pickler), ids, results])
+            calls.append([self.task, run, number, pack_args(args, {}, pickler), ids, results, specs])
         self.send(["calls", self.session, [[number, template]], objects, calls])
         return [call[0] for call in calls]
 
@@ -113,6 +138,24 @@ class Driver:
         self.batch(template, function, [args], inputs, run=run)
         (row,), _ = self.results(1)
         return row
+
+    def block(self, template, function, arguments, inputs=(), *, run=1, packed=None):
+        """Send a block and take its end; returns its row with the result unpacked, and the id of its first task.
+
+        packed: the arguments as they are to be sent.
+        """
+        objects = [*inputs]
+        if function is not None:
+            objects.append([FUNCTION, None, None, cloudpickle.dumps(function)])
+        first = self.task + 1
+        self.task += len(arguments)
+        args = packed or joined(len(arguments), b"".join(pack_args(args, {}, pickler) for args in arguments))
+        ids = [FUNCTION, *(row[0] for row in inputs)]
+        row = [first, run, 0, args, ids, 1000 * first, len(arguments)]
+        self.send(["block", self.session, [[0, template]], objects, row])
+        (row,), _ = self.results(1)
+        assert row[:2] == [first, run]
+        return BlockRow(first, row, BlockResult.unpack(row[6]) if len(row) == 8 else None)
 
     def progress(self):
         return struct.unpack_from("<Q", (self.root / "progress").read_bytes())[0]

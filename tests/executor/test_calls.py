@@ -130,13 +130,14 @@ def test_exit_in_a_task_fails_the_task_only(executor, raised):
 
 def test_a_function_or_argument_that_cannot_be_loaded_fails_its_task(executor):
     function = [FUNCTION, None, None, b"garbage"]
-    executor.send(["calls", 1, [[0, plain()]], [function], [[1, 1, 0, None, [FUNCTION], [2]]]])
+    executor.send(["calls", 1, [[0, plain()]], [function], [[1, 1, 0, None, [FUNCTION], [2], None]]])
     (row,), cached = executor.results(1)
     assert "UnpicklingError" in failure_of(row).message
     assert cached == []
     executor.batch(plain(), lambda a: a, [(1,)])
     executor.results(1)
-    executor.send(["calls", 1, [], [], [[1, 1, 0, b"\xc1", [FUNCTION], [2]], [2, 1, 99, None, [FUNCTION], [3]]]])
+    calls = [[1, 1, 0, b"\xc1", [FUNCTION], [2], None], [2, 1, 99, None, [FUNCTION], [3], None]]
+    executor.send(["calls", 1, [], [], calls])
     rows, _ = executor.results(2)
     assert all(len(row) == 5 for row in rows)
 
@@ -239,7 +240,7 @@ def alive(pid):
 def test_sessions_do_not_share_functions_and_can_be_ended(executor):
     executor.call(plain(), lambda: 1)
     executor.send(["end_session", 1])
-    executor.send(["calls", 1, [], [], [[1, 1, 0, None, [FUNCTION], [2]]]])
+    executor.send(["calls", 1, [], [], [[1, 1, 0, None, [FUNCTION], [2], None]]])
     (row,), _ = executor.results(1)
     failure_of(row)
 
@@ -250,7 +251,7 @@ def test_arguments(executor):
 
     executor.call(plain(), function)
     args, kwargs = (1, "a", b"b", None, 2**80, (1, [2])), {"k": {"x": {3}}}
-    executor.send(["calls", 1, [], [], [[1, 1, 0, pack_args(args, kwargs), [FUNCTION], [2]]]])
+    executor.send(["calls", 1, [], [], [[1, 1, 0, pack_args(args, kwargs), [FUNCTION], [2], None]]])
     (row,), _ = executor.results(1)
     assert value_of(row) == (args, kwargs)
 

@@ -51,6 +51,11 @@ def type_of(info):
 
 
 class TestPlain:
+    @pytest.mark.parametrize("value", [5, None, "text", b"bytes", [1]])
+    def test_a_directory_is_no_plain_value(self, encoder, value):
+        with pytest.raises(RainException, match="Output 'd' is a directory: return what ctx"):
+            encoder.plain(outputs({"label": "d", "data_type": "dir"}), value, [])
+
     @pytest.mark.parametrize(
         ("value", "content_type"),
         [

@@ -80,16 +80,17 @@ class Rig:
         *,
         config: Any = None,
         outputs: list[str] | None = None,
+        specs: tuple[bytes | None, ...] = (),
         **template: Any,
     ) -> Run:
-        """Start a task with outputs of these data types."""
+        """Start a task with outputs of these data types; specs: packed ones of its own."""
         self._tasks += 10
         outputs = ["blob"] if outputs is None else outputs
         data = {"task_type": task_type, "outputs": [{"data_type": kind} for kind in outputs], **template}
         numbers = tuple(range(self._tasks + 1, self._tasks + 1 + len(outputs)))
         gpus = tuple(template.get("gpus", ()))
         packed = None if config is None else msgpack.packb(config)
-        run = Run((SESSION, self._tasks, 1), 0, data, packed, tuple(inputs), numbers, gpus)
+        run = Run((SESSION, self._tasks, 1), 0, data, packed, tuple(inputs), numbers, gpus, specs)
         self.builtins.run(run)
         return run
 

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import pytest_asyncio
 
-from rain.worker.core.events import RunResult
+from rain.worker.core.events import RunFailed, RunResult
 from tests.worker.builtin_rig import Rig
 
 BIG = b"b" * 200_000
@@ -68,6 +69,15 @@ async def test_paths_that_cannot_be_opened(
 ) -> None:
     failure = await rig.failure(task_type, [], config={"path": path.format(tmp=tmp_path)}, outputs=[output])
     assert text.format(tmp=tmp_path) in failure.message
+
+
+async def test_the_spec_of_the_output_itself_counts(rig: Rig, tree: Path) -> None:
+    rig.start("buildin/open_dir", [], config={"path": str(tree)}, specs=(msgpack.packb({"data_type": "dir"}),))
+    assert isinstance(await rig.end(), RunResult)
+    rig.start("buildin/open_dir", [], config={"path": str(tree)}, outputs=["dir"], specs=(msgpack.packb({}),))
+    end = await rig.end()
+    assert isinstance(end, RunFailed)
+    assert "declared as a blob" in end.failure.message
 
 
 @pytest.mark.parametrize("config", [None, {}, {"path": 1}, {"path": ""}, {"path": "/a\0b"}])

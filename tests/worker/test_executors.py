@@ -12,8 +12,9 @@ import cloudpickle
 import psutil
 import pytest
 
+from rain.common.blocks import STORED, BlockResult, joined
 from rain.common.content_type import decode_value
-from rain.common.packing import pack_args, unpack
+from rain.common.packing import pack, pack_args, unpack
 from rain.worker.core.actions import Run, RunInput
 from rain.worker.core.events import (
     ExecutorLost,
@@ -26,7 +27,7 @@ from rain.worker.core.events import (
     StoreFailed,
 )
 from rain.worker.executors import ExecutorPool
-from rain.worker.store import Store
+from rain.worker.store import Store, StoreError
 
 FUNCTION = (1, 10)
 PLAIN = {"task_type": "py/", "config": {"plain": True}, "outputs": [{}]}
@@ -108,6 +109,16 @@ class Rig:
             numbers = tuple(1000 * self.task + index for index in range(outputs))
             runs.append(Run((1, self.task, 1), template, data, pack_args(args, {}), all_inputs, numbers))
         return runs
+
+    def block(self, arguments, *, executor=1, data=PLAIN, template=0):
+        """Call a block; returns its run."""
+        first = self.task + 1
+        self.task += len(arguments)
+        args = joined(len(arguments), b"".join(pack_args(args, {}) for args in arguments))
+        inputs = (RunInput(FUNCTION, None, None, False),)
+        run = Run((1, first, 1), template, data, args, inputs, (1000 * first,), members=len(arguments))
+        self.pool.call(executor, [run])
+        return run
 
     def call(self, *arguments, executor=1, **options):
         runs = self.runs(arguments, **options)
@@ -261,6 +272,89 @@ async def test_templates_are_sent_once_per_session(rig):
     results = await rig.results(78)
     assert all(isinstance(result, RunResult) for result in results)
     rig.pool.end_session(39)
+
+
+async def test_a_block(rig):
+    await rig.ready()
+    rig.function(lambda n: n + 1)
+    run = rig.block([(n,) for n in range(300)])
+    event = await rig.event(RunsEnded)
+    assert event.cached == [FUNCTION]
+    (result,) = event.results
+    assert (result.key, result.outputs, result.info) == (run.key, [], None)
+    assert (result.block.ran, result.block.stored) == (300, None)
+    told = BlockResult.unpack(result.block.packed)
+    assert (told.done, told.end) == (300, None)
+    assert decode_value(told.values[: told.sizes[0]], "pickle5") == 1
+    assert rig.store.get((1, run.outputs[0])) is None
+
+
+async def test_a_block_between_calls(rig):
+    await rig.ready()
+    rig.function(lambda n: n)
+    before, run, after = rig.call((1,), (2,)), rig.block([(3,)] * 4), rig.call((5,))
+    assert [result.key for result in await rig.results(4)] == [one.key for one in (*before, run, *after)]
+
+
+async def test_a_large_value_of_a_member_is_stored(rig):
+    await rig.ready()
+    rig.function(lambda n: bytes(100_000) if n == 2 else n)
+    run = rig.block([(n,) for n in range(5)])
+    (result,) = await rig.results(1)
+    assert (result.block.ran, result.block.stored) == (3, run.outputs[0] + 2)
+    assert BlockResult.unpack(result.block.packed).end == STORED
+    assert result.outputs == [(100_000, None, None)]
+    assert rig.store.size((1, run.outputs[0] + 2)) == 100_000
+
+
+async def test_a_member_that_fails(rig):
+    await rig.ready()
+    rig.function(lambda n: 1 // n)
+    run = rig.block([(1,), (0,), (1,)])
+    (result,) = await rig.results(1)
+    told = BlockResult.unpack(result.block.packed)
+    assert (told.done, result.block.ran, told.end["task"]) == (1, 2, run.key[1] + 1)
+
+
+async def test_a_value_of_a_member_that_cannot_be_stored_fails_the_block(rig, monkeypatch):
+    await rig.ready()
+
+    def full(key, path):
+        raise StoreError("No room", path=str(path))
+
+    monkeypatch.setattr(rig.store, "put_file", full)
+    rig.function(lambda: bytes(100_000))
+    run = rig.block([(), ()])
+    (result,) = await rig.results(1)
+    assert isinstance(result, RunFailed)
+    assert (result.key, result.failure.task, result.failure.message) == (run.key, run.key[1], "No room")
+
+
+async def test_a_crash_blames_the_block_that_ran(rig):
+    await rig.ready()
+
+    def function(number):
+        import os
+
+        if number == 2:
+            os._exit(3)
+
+    rig.function(function)
+    run = rig.block([(n,) for n in range(5)])
+    rig.call((0,))
+    assert (await rig.event(ExecutorLost)).running == run.key
+
+
+async def test_own_specs_of_outputs(rig):
+    await rig.ready()
+    rig.function(lambda ctx: ctx.blob(b"1", content_type="text"))
+    data = {"task_type": "py/", "config": {}, "outputs": [{"label": "x"}]}
+    shared, own = rig.runs([(), ()], data=data)
+    own.output_specs = (pack({"label": "mine", "content_type": "json"}),)
+    rig.pool.call(1, [shared, own])
+    succeeded, failed = await rig.results(2)
+    assert isinstance(succeeded, RunResult)
+    assert "Output 'mine' has content type 'json'" in failed.failure.message
 
 
 async def test_a_crash_blames_only_the_call_that_ran(rig):
@@ -615,7 +709,7 @@ async def test_wrong_registrations(scripted, first, expected):
         ("send(['results', [[101, 9, 0.0, 0.0, None, []]], []])", "task 101, run 9; due was task 101, run 1"),
         ("send(['results', [[7, 1, 0.0, 0.0, None, []]], []])", "due was task 101, run 1"),
         ("send(['results', [[101, 1, 0.0, 0.0, None, []]], []])", "0 outputs of task 101, which has 1"),
-        ("send(['results', [[101, 1, 0.0, 0.0, None, [[b'', None]]]], []])", "wrong form"),
+        ("send(['results', [[101, 1, 0.0, 0.0, None, [[b'', None]]]], []])", "an output is not a list of"),
         ("send(['results', [[101, 1, 0.0, 0.0, {'kind': 'task', 'strange': 1}]], []])", "wrong form"),
         ("send(['results', [[101, 1, 0.0, 0.0, None, [['/etc/passwd', None, 1]]]], []])", "outside of the executor's"),
         ("send(['results', [[101, 1, 0.0, 0.0, None, [[77, None, 1]]]], []])", "no input of task 101"),

@@ -202,6 +202,21 @@ def test_a_call_has_the_fields_of_rain_0_4(talk: Talk) -> None:
     ]
 
 
+def test_an_output_may_have_a_spec_of_its_own(talk: Talk) -> None:
+    one = run()
+    one.output_specs = (None, msgpack.packb({"label": "mine", "content_type": "json"}))
+    first, second = (output["spec"] for output in talk.call(one)["outputs"])
+    assert first["label"] == "out"
+    assert second == {"id": [3, 22], "label": "mine", "content_type": "json", "data_type": "blob"}
+
+
+def test_blocks_are_refused(talk: Talk) -> None:
+    one = run()
+    one.members = 3
+    with pytest.raises(CallError, match="runs no blocks"):
+        talk.codec.calls([one])
+
+
 def test_the_smallest_call(talk: Talk) -> None:
     call = talk.call(run(outputs=[]))
     spec = {"id": [3, 20], "task_type": "x/do", "inputs": [], "outputs": [], "resources": {"cpus": 1}}

@@ -18,6 +18,7 @@ from rain.protocol.messages import (
     StopWorker,
     TasksReturned,
     WorkerHello,
+    WorkerInfo,
     WorkerWelcome,
 )
 from rain.testing.simloop import SimLoop
@@ -217,7 +218,7 @@ def test_a_value_without_room_is_reported(bench: Bench) -> None:
     bench.attach()
     bench.obey(StoreValue((1, 10), b"too much"))
     bench.run()
-    assert bench.core.seen[-1] == StoreFailed((1, 10), "no room")
+    assert bench.core.seen[-1] == StoreFailed((1, 10), "no room", refused=True)
 
 
 def test_late_reports_of_a_killed_executor_are_dropped_with_their_values(bench: Bench) -> None:
@@ -270,6 +271,18 @@ def test_an_executor_that_ended_itself_is_heard_once(bench: Bench) -> None:
     assert bench.core.seen.count(lost) == 1
 
 
+def test_an_executor_that_is_ready_and_lost_in_one_turn_is_not_called(bench: Bench) -> None:
+    """As after a pause of the worker, which then reads of both at once."""
+    bench.attach()
+    bench.obey(StartExecutor(1, "py", ()))
+    bench.core.answers[ExecutorReady] = [CallExecutor(1, [run_of(20)])]
+    bench.shell.report(ExecutorReady(1))
+    bench.shell.report(ExecutorLost(1, None, Failure("task", "x")))
+    bench.run()
+    assert [call[0] for call in bench.parts.calls] == ["start"]
+    assert bench.supervisor.calls == [("registered", WELCOME)]
+
+
 def test_a_built_in_that_ends_while_it_is_stopped_is_not_heard(bench: Bench) -> None:
     bench.attach()
     bench.parts.hooks["run"] = lambda: bench.shell.report(RunsEnded(0, [result_of(21)], []))
@@ -314,6 +327,15 @@ def test_a_silent_server_is_lost_in_time(bench: Bench) -> None:
     bench.shell.channel_closed(bench.channel, "closed by this side")
     bench.run(20)
     assert bench.core.seen.count(ServerLost()) == 1
+
+
+def test_a_long_message_that_is_coming_is_a_sign_of_life(bench: Bench) -> None:
+    bench.attach()
+    for _ in range(4):
+        bench.run(SILENCE_LIMIT - 1)
+        bench.shell.messages_received(bench.channel, [])
+    assert not bench.channel.aborted
+    assert ServerLost() not in bench.core.seen
 
 
 def test_the_supervisor_learns_of_the_loss_after_the_core(bench: Bench) -> None:
@@ -392,3 +414,11 @@ def test_an_internal_error_ends_the_worker_with_its_story(
     assert "error in Rain" in caplog.text
     assert "ServerSaid(message=StopWorker())" in caplog.text
     assert "boom" in caplog.text
+
+
+def test_what_is_told_for_a_dump_is_completed(bench: Bench) -> None:
+    bench.shell.equip(Parts(bench.store, bench.parts, bench.parts, bench.parts, lambda info: {**info, "log": ["line"]}))
+    bench.attach()
+    usual, full = WorkerInfo(1, {"tasks": []}), WorkerInfo(2, {"state": {}})
+    bench.obey(TellServer(usual), TellServer(full))
+    assert bench.channel.sent[1:] == [usual, WorkerInfo(2, {"state": {}, "log": ["line"]})]

@@ -106,6 +106,31 @@ async def test_unreachable_objects_are_told_with_reasons(bench: Bench) -> None:
     assert KEY not in bench.here
 
 
+async def test_the_server_relays_what_cannot_be_reached(bench: Bench) -> None:
+    bench.transfers._relay = bench.holder
+    bench.there.put(KEY, b"value")
+    bench.fetch(5, unused_address())
+    assert await bench.end() == ObjectArrived(KEY, 5)
+
+
+async def test_nothing_is_relayed_that_holders_say_they_do_not_have(bench: Bench) -> None:
+    bench.transfers._relay = unused_address()
+    bench.fetch(5)
+    event = await bench.end()
+    assert isinstance(event, ObjectUnreachable)
+    assert bench.transfers._relay not in event.reason
+
+
+async def test_a_server_that_cannot_relay_is_told_of_too(bench: Bench) -> None:
+    bench.transfers._relay = unused_address()
+    address = unused_address()
+    bench.fetch(5, address)
+    event = await bench.end()
+    assert isinstance(event, ObjectUnreachable)
+    assert event.holders == [address]
+    assert bench.transfers._relay in event.reason
+
+
 async def test_a_wrong_size_is_not_taken(bench: Bench) -> None:
     bench.there.put(KEY, b"value")
     bench.fetch(6)

@@ -11,6 +11,7 @@ from rain.common import fs
 from rain.common.failure import Failure
 from rain.worker.core.events import RunFailed, RunResult, RunsEnded, StoreFailed
 from rain.worker.core.templates import is_directory
+from rain.worker.foreign_specs import output_fields
 from rain.worker.store import INLINE_LIMIT, Staged, StoreError
 
 if TYPE_CHECKING:
@@ -144,11 +145,7 @@ class Job:
 
     def is_directory_output(self, index: int) -> bool:
         """Tell whether an output is declared as a directory."""
-        specs = self.run.template_data.get("outputs") or ()
-        spec = specs[index] if index < len(specs) else None
-        if isinstance(spec, bytes):
-            return is_directory(spec)
-        return spec is not None and spec.get("data_type") == "dir"
+        return output_fields(self.run, index).get("data_type") == "dir"
 
     def expect_output_kind(self, index: int, directory: bool, what: str) -> None:
         """Check that an output is declared as what it is going to be.

@@ -66,7 +66,9 @@ class Run:
 
     template: number within the session; template_data: the unpacked map (shared by all runs, not to be changed);
     args: packed config or arguments; outputs: object ids; gpus: the indices it may use (executors get them in their
-    environment too). Not to be changed; not frozen because that costs a microsecond each.
+    environment too); output_specs: packed specs of the outputs, None where the template's holds, empty = all do;
+    members: of a block, which has the task and output ids of its first member and a list of packed arguments; 0: a
+    task. Not to be changed; not frozen because that costs a microsecond each.
     """
 
     key: TaskKey
@@ -76,11 +78,13 @@ class Run:
     inputs: tuple[RunInput, ...]
     outputs: tuple[int, ...]
     gpus: tuple[int, ...] = ()
+    output_specs: tuple[bytes | None, ...] = ()
+    members: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CallExecutor:
-    """Send a batch; it is run in order."""
+    """Send a batch, which is run in order, or one block."""
 
     executor: int
     runs: list[Run]

@@ -73,9 +73,13 @@ class Assigner:
             and all(len(column) in (0, objects) for column in (message.specs, message.infos, message.values))
             and len(message.holders) in (0, objects)
             and len(message.template_numbers) == len(message.templates)
+            and len(message.members) in (0, count)
+            and len(message.output_specs) in (0, len(message.outputs))
         )
         if not sound:
             raise ValueError(f"an assignment of session {session.id} has columns of contradicting lengths")
+        for spec in set(message.specs):
+            is_directory(spec)
         queues = self._dispatcher.queues
         found: dict[int, Template] = {}
         try:
@@ -85,6 +89,8 @@ class Assigner:
             unknown = set(message.task_templates).difference(session.templates, found)
             if unknown:
                 raise ValueError(f"an assignment of session {session.id} names unknown templates {sorted(unknown)}")
+            if message.members:
+                _check_blocks(message, {**session.templates, **found})
         except ValueError:
             for template in found.values():
                 queues.released(template.queue)
@@ -144,7 +150,7 @@ class Assigner:
 
     def _take_tasks(self, session: Session, message: AssignTasks, now: float) -> None:
         tasks, objects, templates = session.tasks, session.objects, session.templates
-        inputs, outputs = message.inputs, message.outputs
+        inputs, outputs, own_specs = message.inputs, message.outputs, message.output_specs
         link_inputs, link_output = self._link_inputs, self._link_output
         session_id, arrival = session.id, self._arrivals
         ready: list[Task] = []
@@ -160,9 +166,10 @@ class Assigner:
             _padded(message.args, len(message.tasks), None),
             message.input_counts,
             message.output_counts,
+            _padded(message.members, len(message.tasks), 0),
             strict=True,
         )
-        for number, run, template_number, args, input_count, output_count in columns:
+        for number, run, template_number, args, input_count, output_count, members in columns:
             input_start, input_end = input_end, input_end + input_count
             output_start, output_end = output_end, output_end + output_count
             if number in tasks:
@@ -184,17 +191,18 @@ class Assigner:
                     ready.append(task)
                     if input_count == 1:
                         single, single_id = task.inputs, numbers[0]
-            if output_count == 1 and (object_id := outputs[output_start]) not in objects:
-                specs = template.output_specs
-                obj = objects[object_id] = DataObject(
-                    (session_id, object_id), EXPECTED, specs[0] if specs else None, None, 0
-                )
+            if members:
+                task.members, task.first_output = members, outputs[output_start]
+            elif output_count == 1 and not own_specs and (object_id := outputs[output_start]) not in objects:
+                spec = template.output_specs[0] if template.output_specs else None
+                obj = objects[object_id] = DataObject((session_id, object_id), EXPECTED, spec, None, 0)
                 obj.users = 1
                 obj.producer = task
                 task.outputs = (obj,)
             elif output_count:
                 numbers = outputs[output_start:output_end]
-                task.outputs = tuple([link_output(session, task, at, number) for at, number in enumerate(numbers)])
+                specs = _output_specs(task, output_count, own_specs[output_start:output_end])
+                task.outputs = tuple([link_output(session, task, *pair) for pair in zip(numbers, specs, strict=True)])
         self._arrivals = arrival
         self._dispatcher.to_ready(ready)
         self._link_later(session, later, now)
@@ -221,11 +229,9 @@ class Assigner:
             task.missing = missing
         return True
 
-    def _link_output(self, session: Session, task: Task, position: int, number: int) -> DataObject:
+    def _link_output(self, session: Session, task: Task, number: int, spec: bytes | None) -> DataObject:
         obj = session.objects.get(number)
         if obj is None:
-            specs = task.template.output_specs
-            spec = specs[position] if position < len(specs) else None
             obj = session.objects[number] = DataObject((session.id, number), EXPECTED, spec, None, 0)
         elif obj.unneeded:
             self._objects.needed(obj)
@@ -270,6 +276,34 @@ class Assigner:
                 )
                 self._dispatcher.to_gone(task)
                 self._lifecycle.fail(task, Failure("task", text, session.id, number, retriable=False), 0.0, 0.0, now)
+
+
+def _check_blocks(message: AssignTasks, templates: dict[int, Template]) -> None:
+    """Raises:
+    ValueError: a block is not one.
+    """
+    args = _padded(message.args, len(message.tasks), None)
+    columns = message.tasks, message.members, message.task_templates, message.output_counts, args
+    for number, members, template_number, output_count, packed in zip(*columns, strict=True):
+        template = templates[template_number]
+        if members and not (
+            template.queue.batched
+            and template.timeout is None
+            and len(template.output_specs) <= 1
+            and output_count == 1
+            and packed is not None
+        ):
+            raise ValueError(f"{message.session}/{number} cannot be a block")
+
+
+def _output_specs(task: Task, count: int, own: list[bytes | None]) -> list[bytes | None]:
+    """Packed specs of the outputs of a task, `count` of them; it keeps its own ones."""
+    shared = task.template.output_specs
+    specs = [*shared[:count], *repeat(None, count - len(shared))]
+    if own.count(None) == len(own):
+        return specs
+    task.own_specs = tuple(own)
+    return [theirs if mine is None else mine for mine, theirs in zip(own, specs, strict=True)]
 
 
 def _padded(column: Sequence[_Item], count: int, default: _Item) -> Iterable[_Item]:

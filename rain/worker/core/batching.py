@@ -22,6 +22,9 @@ MAX_BATCHES = 2
 BUDGET = 0.002
 """Seconds of expected work: longest batch, and longest rest of a batch behind which another is sent."""
 
+BLOCK_BUDGET = 0.02
+"""The same for blocks, which are batches of their own."""
+
 
 def is_solo(task: Task) -> bool:
     """Whether the task must not share an executor batch."""
@@ -56,6 +59,9 @@ def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) ->
     first = bound if bound is not None else queue.pop_first()
     batch = [first]
     average = first.template.average
+    if first.members:
+        expected = average * first.members
+        return batch, expected if 0.0 <= expected <= BLOCK_BUDGET and not is_solo(first) else UNKNOWN
     if not queue.batched or average < 0.0 or average > BUDGET or is_solo(first):
         return batch, UNKNOWN
     limit = min(MAX_BATCH, share)
@@ -66,7 +72,7 @@ def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) ->
             break
         template = task.template
         average = template.average
-        if average < 0.0 or expected + average > BUDGET or is_solo(task):
+        if average < 0.0 or expected + average > BUDGET or task.members or is_solo(task):
             break
         most = min(limit - len(batch), int((BUDGET - expected) / average) if average else limit)
         alike = queue.pop_alike(template, most)
@@ -78,10 +84,11 @@ def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) ->
 def may_follow(executor: Executor, task: Task, now: float) -> bool:
     """Whether a batch that begins with `task` may be sent behind what the executor has in flight."""
     pace = executor.pace
-    if pace < 0.0 or len(executor.batches) >= MAX_BATCHES or len(executor.line) * pace >= BUDGET:
+    longest_rest = BLOCK_BUDGET if executor.line[0].members else BUDGET
+    if pace < 0.0 or len(executor.batches) >= MAX_BATCHES or len(executor.line) * pace >= longest_rest:
         return False
-    average = task.template.average
-    if average < 0.0 or average > BUDGET or is_solo(task):
+    expected = task.template.average * (task.members or 1)
+    if expected < 0.0 or expected > (BLOCK_BUDGET if task.members else BUDGET) or is_solo(task):
         return False
     return now - executor.head_since <= pace + BUDGET
 
@@ -97,15 +104,18 @@ def make_runs(batch: list[Task], cached: set[ObjectKey], gpus: tuple[int, ...]) 
             inputs = tuple([RunInput(obj.key, obj.spec, obj.info, obj.key in cached) for obj in last])
         outputs = task.outputs
         template = task.template
-        runs.append(
-            Run(
-                task.key,
-                template.number,
-                template.data,
-                task.args,
-                inputs,
-                (outputs[0].key[1],) if len(outputs) == 1 else tuple([obj.key[1] for obj in outputs]),
-                gpus,
-            )
+        run = Run(
+            task.key,
+            template.number,
+            template.data,
+            task.args,
+            inputs,
+            (outputs[0].key[1],) if len(outputs) == 1 else tuple([obj.key[1] for obj in outputs]),
+            gpus,
+            task.own_specs,
         )
+        if task.members:
+            run.members = task.members
+            run.outputs = (task.first_output,)
+        runs.append(run)
     return runs

@@ -35,6 +35,8 @@ def _check_session(session: Session, objects: ObjectTable, dispatcher: Dispatche
     users: Counter[DataObject] = Counter()
     for number, task in session.tasks.items():
         assert task.key[:2] == (session.id, number)
+        if task.members:
+            _check_block(task)
         users.update(task.inputs)
         users.update(task.outputs)
         _TASK_CHECKS[task.state](task, dispatcher)
@@ -43,6 +45,26 @@ def _check_session(session: Session, objects: ObjectTable, dispatcher: Dispatche
         assert obj.users == users[obj], f"{obj.key}: {obj.users} users noted, {users[obj]} there"
         _check_object(obj, session, objects)
     _check_consumers(session)
+
+
+def _check_block(task: Task) -> None:
+    template = task.template
+    assert template.queue.batched
+    assert template.timeout is None
+    assert task.args is not None
+    assert not task.outputs
+    if task.executor is not None and task.executor.line:
+        assert _batch_of(task, task.executor) == [task]
+
+
+def _batch_of(task: Task, executor: Executor) -> list[Task]:
+    """What is left of the batch in which a task was sent."""
+    line, start = list(executor.line), 0
+    for count in executor.batches:
+        if task in line[start : start + count]:
+            return line[start : start + count]
+        start += count
+    return []
 
 
 def _check_consumers(session: Session) -> None:

@@ -5,6 +5,7 @@ States, transitions and events: docs/design/worker-core.md.
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 from rain.common.failure import Failure
@@ -15,12 +16,16 @@ from rain.protocol.messages import (
     DeleteObjects,
     EndSession,
     GetWorkerInfo,
+    ListRuns,
     StopWorker,
     TaskFailed,
     WithdrawTasks,
+    WorkerDigest,
     WorkerInfo,
+    WorkerRuns,
     WorkerWelcome,
 )
+from rain.protocol.worker_messages import run_digest
 from rain.worker.core.actions import Exit
 from rain.worker.core.assignment import Assigner
 from rain.worker.core.check import check
@@ -41,6 +46,7 @@ from rain.worker.core.events import (
     Tick,
 )
 from rain.worker.core.executors import STOPPING, ExecutorTable
+from rain.worker.core.inspection import full_state
 from rain.worker.core.lifecycle import Lifecycle
 from rain.worker.core.model import EXPECTED, FETCHING, PRESENT, READY, RUNNING, STARTING, WAITING
 from rain.worker.core.objects import ObjectTable
@@ -48,7 +54,7 @@ from rain.worker.core.outbox import Outbox
 from rain.worker.core.resources import ResourcePool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import TaskKey, WorkerEvent
@@ -57,6 +63,9 @@ if TYPE_CHECKING:
 
 SPARE_DELAY = 0.5
 """Seconds from registration to the start of spare executors."""
+
+DIGEST_SECONDS = 5.0
+"""Seconds between two digests for the server."""
 
 LIMIT_GRACE = 2.0
 """Seconds from SIGTERM to SIGKILL for a run whose time is over."""
@@ -91,6 +100,10 @@ class WorkerCore:
         self._assigner = Assigner(self._objects, self._dispatcher, self._lifecycle, self._outbox)
         #: when spares are due; None before the registration and after their first start
         self._spares_due: float | None = None
+        #: messages of the server taken in
+        self._heard = 0
+        self._next_digest: float | None = None
+        self._digest_is_due = False
         self._stopped = False
 
     def handle(self, events: Iterable[WorkerEvent], now: float) -> list[WorkerAction]:
@@ -104,6 +117,7 @@ class WorkerCore:
             What the shell shall do, in order.
         """
         handlers = _HANDLERS
+        self._digest_is_due = False
         for event in events:
             if self._stopped:
                 break
@@ -113,6 +127,8 @@ class WorkerCore:
             if innocent:
                 self._lifecycle.requeue(innocent, now)
             self._dispatcher.run(now)
+            if self._digest_is_due:
+                self._outbox.info(self._digest())
         return self._outbox.take()
 
     def next_deadline(self) -> float | None:
@@ -122,11 +138,14 @@ class WorkerCore:
     # --- messages of the server ---
 
     def _on_server_said(self, event: ServerSaid, now: float) -> None:
+        self._heard += 1
         _MESSAGE_HANDLERS[type(event.message)](self, event.message, now)
 
     def _on_worker_welcome(self, message: WorkerWelcome, now: float) -> None:
         self._assigner.worker_id = message.worker_id
         self._spares_due = now + SPARE_DELAY
+        self._heard = 1
+        self._next_digest = now + DIGEST_SECONDS
 
     def _on_assign_tasks(self, message: AssignTasks, now: float) -> None:
         try:
@@ -183,7 +202,24 @@ class WorkerCore:
             self._lifecycle.end_session(session)
 
     def _on_get_worker_info(self, message: GetWorkerInfo, now: float) -> None:
-        self._outbox.info(WorkerInfo(message.seq, self.info()))
+        state = {"state": self.full_state(now)} if message.full else self.info()
+        self._outbox.info(WorkerInfo(message.seq, state))
+
+    def _on_list_runs(self, message: ListRuns, now: float) -> None:
+        columns = [array("I", column) for column in zip(*sorted(self._runs()), strict=True)]
+        sessions, tasks, runs = columns or (array("I"), array("I"), array("I"))
+        self._outbox.info(WorkerRuns(self._heard, sessions, tasks, runs))
+
+    def _runs(self) -> set[TaskKey]:
+        """Runs that were given to this worker and are not reported as over."""
+        held = {task.key for session in self.sessions.values() for task in session.tasks.values()}
+        return held | self._dispatcher.stops.pending.keys()
+
+    def _digest(self) -> WorkerDigest:
+        runs, digest = self._runs(), 0
+        for key in runs:
+            digest ^= run_digest(*key)
+        return WorkerDigest(self._heard, len(runs), digest)
 
     def _on_stop_worker(self, message: StopWorker, now: float) -> None:
         self._drop_everything()
@@ -203,6 +239,9 @@ class WorkerCore:
 
     def _on_tick(self, event: Tick, now: float) -> None:
         self._objects.expire(now)
+        if self._next_digest is not None and now >= self._next_digest:
+            self._next_digest = now + DIGEST_SECONDS
+            self._digest_is_due = True
         if self._spares_due is not None and now >= self._spares_due:
             self._spares_due = None
             self._dispatcher.executors.keep_spares()
@@ -269,20 +308,30 @@ class WorkerCore:
 
     def _on_store_failed(self, event: StoreFailed, now: float) -> None:
         obj = self._objects.find(event.object)
-        if obj is not None and obj.state != EXPECTED:
+        if obj is None or obj.state == EXPECTED:
+            return
+        if obj.state == FETCHING:
+            self._lifecycle.no_room(obj, event.reason, now)
+        elif event.refused and obj.producer is None:
+            self._lifecycle.refused(obj, event.reason, self._assigner.worker_id, now)
+        else:
             self._lifecycle.copy_lost(obj, self._assigner.worker_id, now)
 
     # --- looking in ---
 
     def info(self) -> dict[str, list[list[int]]]:
-        """What GetWorkerInfo is answered: `[session, id]` of tasks, objects (unfinished ones and those on the
-        delete list too) and of the delete list."""
+        """What GetWorkerInfo is answered: `[session, id]` of tasks (of a block all members), objects (unfinished ones
+        and those on the delete list too) and of the delete list."""
         sessions = self.sessions.values()
         return {
-            "tasks": [[session.id, number] for session in sessions for number in session.tasks],
+            "tasks": [[session.id, number] for session in sessions for number in _task_ids(session)],
             "objects": [[session.id, number] for session in sessions for number in session.objects],
             "objects_to_delete": [list(obj.key) for obj in self._objects.delete_list],
         }
+
+    def full_state(self, now: float) -> dict[str, Any]:
+        """What a dump tells of the core, see `inspection.full_state`."""
+        return full_state(self.sessions, self._dispatcher, self._objects.delete_list, now)
 
     def sanity_check(self) -> None:
         """Walk every invariant of the state.
@@ -291,6 +340,11 @@ class WorkerCore:
             AssertionError: one does not hold.
         """
         check(self._objects, self._dispatcher)
+
+
+def _task_ids(session: Session) -> Iterator[int]:
+    for number, task in session.tasks.items():
+        yield from range(number, number + max(task.members, 1))
 
 
 _HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] = {
@@ -317,5 +371,6 @@ _MESSAGE_HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] =
     DeleteObjects: WorkerCore._on_delete_objects,
     EndSession: WorkerCore._on_end_session,
     GetWorkerInfo: WorkerCore._on_get_worker_info,
+    ListRuns: WorkerCore._on_list_runs,
     StopWorker: WorkerCore._on_stop_worker,
 }

@@ -6,10 +6,13 @@ A task is addressed by `TaskKey` (session, task id, run), an object by `ObjectKe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rain.common.failure import Failure
 from rain.protocol.messages import ServerToWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TaskKey: TypeAlias = "tuple[int, int, int]"
 ObjectKey: TypeAlias = "tuple[int, int]"
@@ -27,16 +30,39 @@ class ServerLost:
     """The connection to the server ended: everything running is stopped, all data dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class BlockEnd:
+    """What a run of a block told besides the columns of a task.
+
+    packed: its `BlockResult`; ran: how many members ran, the one that ended the block included; stored: id of the one
+    output that is in the store and stands in `RunResult.outputs` (the last member's that ran), None without.
+    """
+
+    packed: bytes
+    ran: int
+    stored: int | None = None
+
+
 @dataclass(slots=True)
 class RunResult:
-    """A successful run. outputs: per output of the task (size, packed object info or None, inline value or None);
-    the shell has put the values into the store before this event. info: packed task info or None."""
+    """A run that succeeded, or any end of a block that an executor told.
+
+    outputs: per output of the task (size, packed object info or None, inline value or None); the shell has put the
+    values into the store before this event. info: packed task info or None.
+    """
 
     key: TaskKey
     start: float
     duration: float
     info: bytes | None
     outputs: list[tuple[int, bytes | None, bytes | None]]
+    block: BlockEnd | None = None
+
+    def stored(self, outputs: Sequence[int]) -> Sequence[int]:
+        """Ids of the objects which the run put into the store; `outputs`: those of the run."""
+        if self.block is None:
+            return outputs
+        return () if self.block.stored is None else (self.block.stored,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +73,10 @@ class RunFailed:
     failure: Failure
     start: float
     duration: float
+
+    def stored(self, outputs: Sequence[int]) -> Sequence[int]:
+        """Nothing is in the store."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +160,12 @@ class ObjectUnreachable:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store cannot hold or read a value (disk full, damaged file); the copy here counts as lost."""
+    """The store cannot hold or read a value (disk full, damaged file); the copy here counts as lost. refused: it came
+    with an assignment, and the store did not take it."""
 
     object: ObjectKey
     reason: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

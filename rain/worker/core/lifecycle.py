@@ -8,15 +8,15 @@ from rain.common.failure import Failure
 from rain.protocol.messages import TaskFailed
 from rain.worker.core.actions import StopFetch
 from rain.worker.core.events import RunFailed, RunResult
-from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, READY, STARTING, WAITING
+from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, READY, STARTING, WAITING, DataObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.worker.core.dispatch import Dispatcher
-    from rain.worker.core.events import TaskKey
+    from rain.worker.core.events import BlockEnd, TaskKey
     from rain.worker.core.executors import Executor
-    from rain.worker.core.model import DataObject, Session, Task
+    from rain.worker.core.model import Session, Task
     from rain.worker.core.objects import ObjectTable
     from rain.worker.core.outbox import Outbox
 
@@ -83,9 +83,12 @@ class Lifecycle:
                 continue
             ended += 1
             if task.state == GONE:
-                self._discard_values(task)
+                self._discard_values(task, result)
                 self._dispatcher.stops.over((task.key,))
-            elif type(result) is RunResult and len(result.outputs) == len(task.outputs):
+            elif type(result) is RunResult and task.members and result.block is not None:
+                self.block_to_finished(task, result, result.block, now)
+                executor.started_for = 0.0
+            elif type(result) is RunResult and len(result.outputs) == len(task.outputs) and not task.members:
                 tasks.append(task)
                 successes.append(result)
             else:
@@ -104,7 +107,7 @@ class Lifecycle:
             if running is None:
                 stopped = self._dispatcher.stopped_builtins.get(result.key)
                 if stopped is not None:
-                    self._discard_values(stopped)
+                    self._discard_values(stopped, result)
                 continue
             task = running[0]
             self._dispatcher.builtin_ended(task)
@@ -148,18 +151,43 @@ class Lifecycle:
         template.measured(seconds / runs)
         self._forget(tasks)
 
+    def block_to_finished(self, task: Task, result: RunResult, end: BlockEnd, now: float) -> None:
+        """An executor told the end of a block; what became of its members is for the server.
+
+        Only an output that is in the store now becomes an object here.
+        """
+        template = task.template
+        session = template.session
+        self._outbox.done_list(session.id).append(result)
+        task.state = GONE
+        del session.tasks[task.key[1]]
+        if end.stored is not None:
+            obj = session.objects.get(end.stored)
+            if obj is None:
+                spec = template.output_specs[0] if template.output_specs else None
+                obj = session.objects[end.stored] = DataObject((session.id, end.stored), EXPECTED, spec, None, 0)
+            size, info, _ = result.outputs[0]
+            self._late_value_came(obj, size, info, now)
+        self._unuse(task.inputs, 1, now)
+        template.measured(result.duration / end.ran)
+        self._forget([task])
+
     def _values_came(self, task: Task, result: RunResult, now: float) -> None:
         for obj, (size, info, _) in zip(task.outputs, result.outputs, strict=True):
             obj.producer = None
             obj.users -= 1
-            if obj.state != PRESENT:
-                if obj.state == FETCHING:
-                    self._outbox.act(StopFetch(obj.key))
-                obj.size = size
-                obj.info = info
-                self._value_came(obj, now)
-            elif not obj.users:
-                self._objects.unused(obj, now)
+            self._late_value_came(obj, size, info, now)
+
+    def _late_value_came(self, obj: DataObject, size: int, info: bytes | None, now: float) -> None:
+        """The value of an object which may have come otherwise, or be under way."""
+        if obj.state != PRESENT:
+            if obj.state == FETCHING:
+                self._outbox.act(StopFetch(obj.key))
+            obj.size = size
+            obj.info = info
+            self._value_came(obj, now)
+        elif not obj.users:
+            self._objects.unused(obj, now)
 
     def _value_came(self, obj: DataObject, now: float) -> None:
         consumers = self._objects.to_present(obj)
@@ -186,22 +214,28 @@ class Lifecycle:
             if session.solo:
                 session.solo.difference_update([task.key[1] for task in tasks if task.template.session is session])
 
-    def _discard_values(self, task: Task) -> None:
-        for obj in task.outputs:
-            current = self._objects.find(obj.key)
+    def _discard_values(self, task: Task, result: RunResult | RunFailed) -> None:
+        for number in result.stored([obj.key[1] for obj in task.outputs]):
+            key = (task.key[0], number)
+            current = self._objects.find(key)
             if current is None or current.state != PRESENT:
-                self._outbox.delete(obj.key)
+                self._outbox.delete(key)
 
     def _to_failed(self, task: Task, result: RunResult | RunFailed, now: float) -> None:
         if isinstance(result, RunFailed):
-            if any(obj.state != PRESENT for obj in task.inputs):  # its input was lost here: not its fault
-                task.state = GONE
-                self._outbox.returned(task.key)
-                self.give_back(self._leave(task, now), now)
-                return
-            self.fail(task, result.failure, result.start, result.duration, now)
+            failure = result.failure
+            lost = [obj for obj in task.inputs if obj.state != PRESENT]
+            if lost:  # not its fault
+                refusal = next((obj.refusal for obj in lost if obj.refusal), "")
+                if not refusal:
+                    task.state = GONE
+                    self._outbox.returned(task.key)
+                    self.give_back(self._leave(task, now), now)
+                    return
+                failure = Failure("task", refusal, task.key[0], task.key[1])
+            self.fail(task, failure, result.start, result.duration, now)
             return
-        self._discard_values(task)
+        self._discard_values(task, result)
         text = f"Task {task.key[0]}/{task.key[1]} gave {len(result.outputs)} outputs instead of {len(task.outputs)}"
         failure = Failure("task", text, task.key[0], task.key[1])
         self.fail(task, failure, result.start, result.duration, now)
@@ -298,18 +332,38 @@ class Lifecycle:
         consumers = self._objects.to_gone(obj)
         self.give_back(consumers, now)
 
-    def copy_lost(self, obj: DataObject, worker_id: str, now: float) -> None:
-        """The store has lost the value, or cannot take it."""
-        self._outbox.missing(obj.key, [worker_id])
-        was_present = obj.state == PRESENT
-        if obj.producer is None:
-            self.give_back(self._objects.to_gone(obj), now)
-        elif was_present:
-            self._objects.present_to_expected(obj)
-        else:
+    def no_room(self, obj: DataObject, reason: str, now: float) -> None:
+        """The store cannot take an input: those who need it here fail, unless a task here will produce it."""
+        if obj.producer is not None:
             self._outbox.act(StopFetch(obj.key))
             self._objects.fetching_to_expected(obj)
-        if was_present and obj.users:
+            return
+        self._fail_unsent(self._objects.to_gone(obj), reason, now)
+
+    def refused(self, obj: DataObject, reason: str, worker_id: str, now: float) -> None:
+        """The store did not take an input that came with an assignment, and no task here will produce it: to send it
+        again would be in vain, so those who need it here fail, the ones that were sent when they find it missing."""
+        obj.refusal = reason
+        self._outbox.missing(obj.key, [worker_id])
+        tasks = list(self._objects.sessions[obj.key[0]].tasks.values()) if obj.users else []
+        self._objects.to_gone(obj)
+        self._fail_unsent([task for task in tasks if task.state in _UNSENT and obj in task.inputs], reason, now)
+
+    def _fail_unsent(self, tasks: list[Task], reason: str, now: float) -> None:
+        for task in tasks:
+            if task.state != GONE:
+                self._dispatcher.to_gone(task)
+                session, number, _ = task.key
+                self.fail(task, Failure("task", reason, session, number), 0.0, 0.0, now)
+
+    def copy_lost(self, obj: DataObject, worker_id: str, now: float) -> None:
+        """The store has lost the value."""
+        self._outbox.missing(obj.key, [worker_id])
+        if obj.producer is None:
+            self.give_back(self._objects.to_gone(obj), now)
+        else:
+            self._objects.present_to_expected(obj)
+        if obj.users:
             tasks = self._objects.sessions[obj.key[0]].tasks.values()
             self.give_back([task for task in tasks if task.state in _UNSENT and obj in task.inputs], now)
 
@@ -327,6 +381,7 @@ class Lifecycle:
         del self._objects.sessions[session.id]
         for template in session.templates.values():
             self._dispatcher.queues.released(template.queue)
+        session.templates.clear()  # they know the session: such a cycle would stay until garbage is collected
         self._outbox.forget_session(session.id)
 
 

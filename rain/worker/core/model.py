@@ -88,7 +88,8 @@ class Template:
 class DataObject:
     """One data object: a replica here, or one to come."""
 
-    __slots__ = ("cached_by", "consumers", "info", "key", "producer", "size", "spec", "state", "unneeded", "users")
+    __slots__ = ("cached_by", "consumers", "info", "key", "producer", "refusal", "size", "spec", "state", "unneeded",
+                 "users")  # fmt: skip
 
     def __init__(self, key: ObjectKey, state: ObjectState, spec: bytes | None, info: bytes | None, size: int) -> None:
         self.key = key
@@ -106,12 +107,15 @@ class DataObject:
         self.consumers: list[Task] | None = None
         #: executors that hold it decoded; None: none ever did
         self.cached_by: set[Executor] | None = None
+        #: why the store did not take it; empty: it did, or has not been asked
+        self.refusal = ""
 
 
 class Task:
-    """One run of a task."""
+    """One run of a task, or of a block: that has no outputs here, as they travel in its result."""
 
-    __slots__ = ("args", "executor", "inputs", "key", "missing", "order", "outputs", "state", "template")
+    __slots__ = ("args", "executor", "first_output", "inputs", "key", "members", "missing", "order", "outputs",
+                 "own_specs", "state", "template")  # fmt: skip
 
     def __init__(self, key: TaskKey, template: Template, args: bytes | None, order: int) -> None:
         self.key = key
@@ -121,6 +125,11 @@ class Task:
         self.order = order
         self.inputs: tuple[DataObject, ...] = ()
         self.outputs: tuple[DataObject, ...] = ()
+        #: packed specs of the outputs where they are not the template's, else None; empty: all are
+        self.own_specs: tuple[bytes | None, ...] = ()
+        #: of a block: the number of its members, and the id of the first one's output
+        self.members = 0
+        self.first_output = 0
         #: inputs not present, counted with repetitions
         self.missing = 0
         self.state: TaskState = WAITING

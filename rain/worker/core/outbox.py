@@ -13,7 +13,6 @@ from rain.protocol.messages import (
     TasksReturned,
     TasksStarted,
     TasksStopped,
-    WorkerInfo,
 )
 from rain.worker.core.actions import DeleteValues, DropCached, FetchObject, StoreValue, TellServer
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rain.protocol.fields import Blobs
-    from rain.protocol.messages import WorkerMessage
+    from rain.protocol.messages import WorkerDigest, WorkerInfo, WorkerMessage, WorkerRuns
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import ObjectKey, RunResult, TaskKey
 
@@ -53,7 +52,7 @@ class Outbox:
         self._returned: dict[int, list[TaskKey]] = {}
         self._started: dict[int, list[TaskKey]] = {}
         self._stopped: dict[int, list[TaskKey]] = {}
-        self._infos: list[WorkerInfo] = []
+        self._infos: list[WorkerInfo | WorkerDigest | WorkerRuns] = []
 
     def act(self, action: WorkerAction) -> None:
         """Add an action."""
@@ -117,8 +116,8 @@ class Outbox:
         """Nothing is left of a cancelled run."""
         self._stopped.setdefault(key[0], []).append(key)
 
-    def info(self, message: WorkerInfo) -> None:
-        """Answer to a question of the server."""
+    def info(self, message: WorkerInfo | WorkerDigest | WorkerRuns) -> None:
+        """What the worker tells of itself; it leaves after all reports."""
         self._infos.append(message)
 
     def forget_session(self, session: int) -> None:
@@ -160,6 +159,11 @@ class Outbox:
         for position, result in enumerate(results):
             # The tar of a directory is longer than its size says.
             more = sum([max(told, len(value or b"")) for told, _, value in result.outputs if told < limit])
+            more += sum([len(info) for _, info, _ in result.outputs if info is not None])
+            if result.info is not None:
+                more += len(result.info)
+            if result.block is not None:
+                more += len(result.block.packed)
             size += more
             if size > MESSAGE_BUDGET and position > begin:
                 yield results[begin:position]
@@ -181,6 +185,7 @@ class Outbox:
             array("Q", [size for size, _, _ in outputs]),
             _blobs([info for _, info, _ in outputs]),
             _blobs(values),
+            _blobs([None if result.block is None else result.block.packed for result in results]),
         )
 
 

@@ -82,13 +82,13 @@ class ReadyQueue:
 
     def pop_alike(self, template: Template, most: int) -> list[Task]:
         """Take out what `first` returned, and up to `most` tasks in all as long as the next is of the same template
-        and may share a batch."""
+        and may share a batch, which blocks may not."""
         tasks = [self.pop()]
         fifo = self.fifo
         if not self.late and not template.session.solo:
             while fifo and len(tasks) < most:
                 task = fifo[0]
-                if task.template is not template or task.state != READY:
+                if task.template is not template or task.state != READY or task.members:
                     break
                 tasks.append(fifo.popleft())
             self.count -= len(tasks) - 1

@@ -5,58 +5,52 @@ from __future__ import annotations
 from bisect import insort
 from typing import TYPE_CHECKING, Any
 
+from rain.common.resources import Resources
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RESOLUTION = 10_000
-"""Custom resources count in steps of 1 / RESOLUTION."""
-
-_NAMED = ("cpus", "gpus", "memory")
-
-
 class Request:
-    """What one run needs. `custom` maps names to steps; entries of zero are left out."""
+    """What one run needs, as the pool compares it. `custom` maps names to units; entries of zero are left out."""
 
-    __slots__ = ("cpus", "custom", "gpus", "key", "memory")
+    __slots__ = ("amounts", "cpus", "custom", "gpus", "key", "memory")
 
-    def __init__(self, cpus: int, gpus: int, memory: int, custom: tuple[tuple[str, int], ...]) -> None:
-        self.cpus = cpus
-        self.gpus = gpus
-        self.memory = memory
-        self.custom = custom
-        self.key = (cpus, gpus, memory, custom)
+    def __init__(self, amounts: Resources) -> None:
+        self.amounts = amounts
+        self.cpus = amounts.cpus
+        self.gpus = amounts.gpus
+        self.memory = amounts.memory
+        self.custom = tuple(sorted(amounts.custom.items()))
+        self.key = (self.cpus, self.gpus, self.memory, self.custom)
 
     @classmethod
     def parse(cls, resources: Mapping[str, Any] | None) -> Request:
-        """Read the `resources` of a template; 1 cpu where it says nothing."""
-        given = resources or {}
-        cpus = given.get("cpus")
-        custom = sorted((name, _steps(value)) for name, value in given.items() if name not in _NAMED and value)
-        return cls(
-            1 if cpus is None else int(cpus), int(given.get("gpus") or 0), int(given.get("memory") or 0), tuple(custom)
-        )
+        """Read the `resources` of a template; 1 cpu where it says nothing.
+
+        Raises:
+            ValueError: an amount or a name is not allowed.
+        """
+        return cls(Resources.of_request(resources or {}))
 
     def __str__(self) -> str:
-        parts = [f"cpus={self.cpus}"]
-        parts += [f"{name}={value}" for name, value in (("gpus", self.gpus), ("memory", self.memory)) if value]
-        parts += [f"{name}={steps / RESOLUTION:g}" for name, steps in self.custom]
-        return " ".join(parts)
+        return str(self.amounts)
 
 
 class ResourcePool:
     """Free and total resources. A run without cpus takes one of `4 * cpus`, at least 4, places instead."""
 
-    __slots__ = ("cpus", "custom", "free_cpus", "free_custom", "free_gpus", "free_memory", "free_places", "gpus",
-                 "memory", "places")  # fmt: skip
+    __slots__ = ("amounts", "cpus", "custom", "free_cpus", "free_custom", "free_gpus", "free_memory", "free_places",
+                 "gpus", "memory", "places")  # fmt: skip
 
     def __init__(self, resources: Mapping[str, Any]) -> None:
         """`resources`: as a worker announces them, `{"cpus": int, "gpus": [int], "memory": bytes, NAME: number}`."""
-        self.cpus = self.free_cpus = int(resources.get("cpus", 1))
+        self.amounts = Resources.of_worker(resources)
+        self.cpus = self.free_cpus = self.amounts.cpus
         self.places = self.free_places = max(4, 4 * self.cpus)
         self.gpus: tuple[int, ...] = tuple(sorted(resources.get("gpus", ())))
         self.free_gpus = list(self.gpus)
-        self.memory = self.free_memory = int(resources.get("memory", 0))
-        self.custom = {name: _steps(value) for name, value in resources.items() if name not in _NAMED}
+        self.memory = self.free_memory = self.amounts.memory
+        self.custom = dict(self.amounts.custom)
         self.free_custom = dict(self.custom)
 
     def fits(self, request: Request, given_back: Request | None = None) -> bool:
@@ -120,11 +114,4 @@ class ResourcePool:
             insort(self.free_gpus, gpu)
 
     def __str__(self) -> str:
-        parts = [f"cpus={self.cpus}"]
-        parts += [f"{name}={value}" for name, value in (("gpus", len(self.gpus)), ("memory", self.memory)) if value]
-        parts += [f"{name}={steps / RESOLUTION:g}" for name, steps in self.custom.items()]
-        return " ".join(parts)
-
-
-def _steps(value: float) -> int:
-    return round(value * RESOLUTION)
+        return str(self.amounts)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from rain.common.task_template import read_spec_map, read_template_map
 from rain.worker.core.executors import PYTHON
 from rain.worker.core.model import Template
 from rain.worker.core.resources import Request
@@ -24,7 +25,7 @@ def read_template(session: Session, number: int, packed: bytes, queues: ReadyQue
         ValueError: it is not a template.
     """
     try:
-        data = msgpack.unpackb(packed)
+        data = read_template_map(packed)
         task_type = data["task_type"]
         request = Request.parse(data.get("resources"))
         specs = tuple([_packed(spec) for spec in data.get("outputs") or ()])
@@ -32,8 +33,8 @@ def read_template(session: Session, number: int, packed: bytes, queues: ReadyQue
         executor_type = executor_type_of(task_type)
         timeout = _time_limit(data.get("timeout"))
         env: Env = tuple(sorted((data.get("env") or {}).items())) if executor_type else ()
-    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
-        raise ValueError(f"template {number} of session {session.id} is malformed: {error!r}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"template {number} of session {session.id} is malformed: {error}") from error
     return Template(session, number, data, queues.queue(executor_type, env, request), priority, specs, timeout)
 
 
@@ -54,11 +55,14 @@ def _time_limit(value: float | None) -> float | None:
 
 
 def is_directory(spec: bytes | None) -> bool:
-    """Whether a packed object spec says so."""
+    """Whether a packed object spec says so.
+
+    Raises:
+        ValueError: it is not a spec.
+    """
     if not spec:
         return False
-    data: dict[str, Any] = msgpack.unpackb(spec)
-    return data.get("data_type") == "dir"
+    return bool(read_spec_map(spec).get("data_type") == "dir")
 
 
 def _packed(spec: bytes | dict[str, Any] | None) -> bytes | None:

@@ -4,11 +4,14 @@ nothing is left at the end."""
 from __future__ import annotations
 
 from array import array
+from functools import reduce
+from operator import xor
 
 import msgpack
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from rain.common.blocks import LATE, STORED
 from rain.common.failure import Failure
 from rain.protocol.messages import (
     CancelTasks,
@@ -23,10 +26,22 @@ from rain.protocol.messages import (
     TasksStarted,
     TasksStopped,
     WithdrawTasks,
+    WorkerDigest,
     WorkerInfo,
     WorkerWelcome,
 )
-from rain.testing.worker_builders import WORKER_ID, InputOf, TaskOf, assign_tasks, failure_of, packed_template, success
+from rain.protocol.worker_messages import run_digest
+from rain.testing.worker_builders import (
+    WORKER_ID,
+    BlockOf,
+    InputOf,
+    TaskOf,
+    assign_tasks,
+    block_end,
+    failure_of,
+    packed_template,
+    success,
+)
 from rain.worker.core.actions import (
     CallExecutor,
     DeleteValues,
@@ -123,6 +138,8 @@ class Cluster(RuleBasedStateMachine):
         #: what the server waits for, and what it dropped in messages still under way
         self.assigned: dict[tuple[int, int], int] = {}
         self.crossing: set[tuple[int, int, int]] = set()
+        #: runs that broke a limit and were dropped since: they fail when nothing is left of them
+        self.stopping: set[TaskKey] = set()
         #: runs whose stop the server asked for, and those it was told of
         self.asked: set[TaskKey] = set()
         self.answered: set[TaskKey] = set()
@@ -212,6 +229,9 @@ class Cluster(RuleBasedStateMachine):
             case TasksStarted(session, numbers, runs):
                 for number, run in zip(numbers, runs, strict=True):
                     assert self.assigned.get((session, number)) == run or (session, number, run) in self.crossing
+            case WorkerDigest(_, count, digest):
+                held = {(*key, run) for key, run in self.assigned.items()} | (self.stopping - self.answered)
+                assert (count, digest) == (len(held), reduce(xor, [run_digest(*key) for key in held], 0))
             case TasksDone(session, numbers, runs) | TasksReturned(session, numbers, runs):
                 for number, run in zip(numbers, runs, strict=True):
                     self.ended(session, number, run)
@@ -230,6 +250,8 @@ class Cluster(RuleBasedStateMachine):
     def ended(self, session: int, number: int, run: int) -> None:
         if (session, number, run) in self.crossing:
             self.crossing.remove((session, number, run))
+        elif (session, number, run) in self.stopping:
+            self.stopping.remove((session, number, run))
         else:
             assert self.assigned.pop((session, number)) == run
 
@@ -247,7 +269,10 @@ class Cluster(RuleBasedStateMachine):
     def forget(self, session: int, number: int) -> None:
         run = self.assigned.pop((session, number), None)
         if run is not None:
-            self.crossing.add((session, number, run))
+            key = (session, number, run)
+            self.crossing.add(key)
+            if key in self.core._dispatcher.stops.pending:
+                self.stopping.add(key)
 
     @rule(
         session=sessions,
@@ -279,10 +304,15 @@ class Cluster(RuleBasedStateMachine):
         for number in range(first, min(first + count, TASKS[-1] + 1)):
             run = self.runs_so_far.get((session, number), 0) + 1
             inputs = [obj for obj in data.draw(st.lists(choice, max_size=2)) if obj < number + 100] if here else []
-            if column and column[-1].outputs and data.draw(rarely):
+            if column and column[-1].outputs and type(column[-1]) is TaskOf and data.draw(rarely):
                 inputs.append(column[-1].outputs[0])
             outputs = (number + 100,) if number % 4 else ()
-            column.append(TaskOf(number, inputs, outputs, templates[number % len(templates)], run))
+            template = templates[number % len(templates)]
+            if template == 0 and outputs and data.draw(st.booleans()):
+                members = data.draw(st.integers(1, 3))
+                column.append(BlockOf(number, inputs, outputs, template, run, members=members))
+            else:
+                column.append(TaskOf(number, inputs, outputs, template, run))
         for task in column:
             self.forget(session, task.id)
             self.runs_so_far[(session, task.id)] = self.assigned[(session, task.id)] = task.run
@@ -426,8 +456,21 @@ class Cluster(RuleBasedStateMachine):
     def result(self, run: Run, good: bool, duration: float) -> RunResult | RunFailed:
         if not good:
             return failure_of(run.key)
+        if run.members:
+            return self.result_of_block(run, duration)
         self.store.update((run.key[0], number) for number in run.outputs)
         return success(run, duration=duration)
+
+    def result_of_block(self, run: Run, duration: float) -> RunResult:
+        """How it ends depends on its key."""
+        session, number, attempt = run.key
+        last = run.members - 1
+        end, done = ((None, last + 1), (LATE, last), (STORED, last), (STORED, 0))[(number + attempt) % 4]
+        if end == LATE and not done:
+            end, done = None, 1
+        if end == STORED:
+            self.store.add((session, run.outputs[0] + done))
+        return block_end(run, done=done, end=end, duration=duration)
 
     @precondition(lambda self: self.fetches)
     @rule(data=st.data(), good=st.booleans())

@@ -1,4 +1,4 @@
-"""Every event in every state of a task: the state after it, read from one table."""
+"""Every event in every state of a task and of a block: the state after it, read from one table."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Callable
 
 import pytest
 
+from rain.common.blocks import FULL, LATE, STORED
 from rain.common.failure import Failure
 from rain.protocol.messages import (
     CancelTasks,
     DeleteObjects,
     EndSession,
     GetWorkerInfo,
+    ListRuns,
     StopWorker,
     WithdrawTasks,
     WorkerWelcome,
 )
 from rain.testing.worker_builders import (
     WORKER_ID,
+    BlockOf,
     InputOf,
     TaskOf,
     WorkerStory,
     assign_tasks,
+    block_end,
     failure_of,
     packed_template,
     success,
@@ -49,7 +53,8 @@ from rain.worker.core.model import TASK_STATES
 
 SHORT = 1e-5
 TEMPLATES = {0: packed_template("py/f"), 1: packed_template("buildin/concat"), 2: packed_template("py/other")}
-SUBJECT = TaskOf(20, [10], [21])
+TASK = TaskOf(20, [10], [21])
+BLOCK = BlockOf(20, [10], [21], members=5)
 PRESENT_INPUT = [InputOf(10, b"x")]
 KEY = (1, 20, 1)
 
@@ -62,55 +67,56 @@ def _warm() -> WorkerStory:
     return story
 
 
-def waiting() -> WorkerStory:
+def waiting(subject: TaskOf) -> WorkerStory:
     story = _warm()
-    story.assign(SUBJECT, objects=[InputOf(10)])
+    story.assign(subject, objects=[InputOf(10)])
     return story
 
 
-def ready() -> WorkerStory:
+def ready(subject: TaskOf) -> WorkerStory:
     story = _warm()
     story.assign(TaskOf(19, template=2))
-    story.assign(SUBJECT, objects=PRESENT_INPUT)
+    story.assign(subject, objects=PRESENT_INPUT)
     return story
 
 
-def starting() -> WorkerStory:
+def starting(subject: TaskOf) -> WorkerStory:
     story = WorkerStory()
-    story.assign(SUBJECT, objects=PRESENT_INPUT, templates=TEMPLATES)
+    story.assign(subject, objects=PRESENT_INPUT, templates=TEMPLATES)
     return story
 
 
-def running() -> WorkerStory:
+def running(subject: TaskOf) -> WorkerStory:
     story = _warm()
-    story.assign(SUBJECT, objects=PRESENT_INPUT)
+    story.assign(subject, objects=PRESENT_INPUT)
     return story
 
 
-def in_batch() -> WorkerStory:
+def in_batch(subject: TaskOf) -> WorkerStory:
     story = _warm()
-    story.assign(TaskOf(19), SUBJECT, objects=PRESENT_INPUT)
+    story.assign(TaskOf(19), subject, objects=PRESENT_INPUT)
     return story
 
 
-def gone() -> WorkerStory:
-    story = running()
+def gone(subject: TaskOf) -> WorkerStory:
+    story = running(subject)
     story.succeed(1, story.run_of(20), duration=SHORT)
     return story
 
 
-STATES: dict[str, Callable[[], WorkerStory]] = {
+STATES: dict[str, Callable[[TaskOf], WorkerStory]] = {
     "waiting": waiting, "ready": ready, "starting": starting, "running": running, "in_batch": in_batch, "gone": gone,
 }  # fmt: skip
 
 RUN = Run(KEY, 0, {}, None, (), (21,))
+BLOCK_RUN = Run(KEY, 0, {}, None, (), (21,), members=5)
 OTHER_RUN = Run((1, 20, 9), 0, {}, None, (), (21,))
 LOST = Failure("task", "Lost connection to executor")
 TASKS, RUNS = array("I", [20]), array("I", [1])
 
 EVENTS: dict[str, WorkerEvent] = {
     "WorkerWelcome": ServerSaid(WorkerWelcome(2, WORKER_ID)),
-    "AssignTasks same run": ServerSaid(assign_tasks([SUBJECT], objects=PRESENT_INPUT)),
+    "AssignTasks same run": ServerSaid(assign_tasks([TASK], objects=PRESENT_INPUT)),
     "AssignTasks new run": ServerSaid(assign_tasks([TaskOf(20, [10], [21], run=2, template=2)], objects=PRESENT_INPUT)),
     "WithdrawTasks": ServerSaid(WithdrawTasks(1, TASKS, RUNS)),
     "WithdrawTasks other run": ServerSaid(WithdrawTasks(1, TASKS, array("I", [2]))),
@@ -121,6 +127,7 @@ EVENTS: dict[str, WorkerEvent] = {
     "DeleteObjects output": ServerSaid(DeleteObjects(1, array("I", [21]))),
     "EndSession": ServerSaid(EndSession(1)),
     "GetWorkerInfo": ServerSaid(GetWorkerInfo(1)),
+    "ListRuns": ServerSaid(ListRuns()),
     "StopWorker": ServerSaid(StopWorker()),
     "ServerLost": ServerLost(),
     "RunsEnded success": RunsEnded(1, [success(RUN, duration=SHORT)], []),
@@ -139,7 +146,23 @@ EVENTS: dict[str, WorkerEvent] = {
     "ObjectUnreachable": ObjectUnreachable((1, 10), ["a:1"], "refused"),
     "StoreFailed input": StoreFailed((1, 10), "disk full"),
     "StoreFailed output": StoreFailed((1, 21), "disk full"),
+    "StoreFailed refused": StoreFailed((1, 10), "disk full", refused=True),
     "Tick": Tick(),
+}
+
+#: a block has other messages than a task where they tell of its form
+BLOCK_EVENTS: dict[str, WorkerEvent] = {
+    **EVENTS,
+    "AssignTasks same run": ServerSaid(assign_tasks([BLOCK], objects=PRESENT_INPUT)),
+    "AssignTasks new run": ServerSaid(
+        assign_tasks([BlockOf(20, [10], [21], run=2, template=2, members=5)], objects=PRESENT_INPUT)
+    ),
+    "RunsEnded success": RunsEnded(1, [block_end(BLOCK_RUN, duration=SHORT)], []),
+    "RunsEnded late": RunsEnded(1, [block_end(BLOCK_RUN, done=2, end=LATE)], []),
+    "RunsEnded full": RunsEnded(1, [block_end(BLOCK_RUN, done=2, end=FULL)], []),
+    "RunsEnded stored": RunsEnded(1, [block_end(BLOCK_RUN, done=2, end=STORED)], []),
+    "RunsEnded stored first": RunsEnded(1, [block_end(BLOCK_RUN, done=0, end=STORED)], []),
+    "RunsEnded as a task": RunsEnded(1, [success(RUN)], []),
 }
 
 # The columns are the states; `.` = unchanged. A run sent back after its executor was lost waits for a new one.
@@ -157,6 +180,7 @@ DeleteObjects input      .        .        .        .        .        .
 DeleteObjects output     .        .        .        .        .        .
 EndSession               gone     gone     gone     gone     gone     .
 GetWorkerInfo            .        .        .        .        .        .
+ListRuns                 .        .        .        .        .        .
 StopWorker               gone     gone     gone     gone     gone     .
 ServerLost               gone     gone     gone     gone     gone     .
 RunsEnded success        .        .        .        gone     gone     .
@@ -175,36 +199,56 @@ ObjectArrived            running  .        .        .        .        .
 ObjectUnreachable        gone     .        .        .        .        .
 StoreFailed input        gone     gone     gone     .        .        .
 StoreFailed output       .        .        .        .        .        .
+StoreFailed refused      gone     gone     gone     .        .        .
 Tick                     .        .        .        .        .        .
 """
 
 
-def _rows() -> list[tuple[str, str, str]]:
-    header, *lines = TABLE.strip("\n").splitlines()
+BLOCK_TABLE = f"""{TABLE}
+RunsEnded late           .        .        .        gone     gone     .
+RunsEnded full           .        .        .        gone     gone     .
+RunsEnded stored         .        .        .        gone     gone     .
+RunsEnded stored first   .        .        .        gone     gone     .
+RunsEnded as a task      .        .        .        gone     gone     .
+"""
+
+
+def _rows(table: str, events: dict[str, WorkerEvent]) -> list[tuple[str, str, str]]:
+    header, *lines = filter(None, table.splitlines())
     states = header.split()
     rows = []
     for line in lines:
-        longest = max((n for n in EVENTS if line.startswith(n + " ")), key=len)
+        longest = max((n for n in events if line.startswith(n + " ")), key=len)
         cells = line[len(longest) :].split()
         rows += [(longest, state, cell) for state, cell in zip(states, cells, strict=True)]
     return rows
 
 
-@pytest.mark.parametrize(("event", "before", "after"), _rows())
-def test_state_after(event, before, after):
-    story = STATES[before]()
+def _check(subject: TaskOf, name: str, event: WorkerEvent, before: str, after: str) -> None:
+    story = STATES[before](subject)
     assert story.state(20) == before
-    story.happens(EVENTS[event], after=0.001)
+    story.happens(event, after=0.001)
     assert story.state(20) == (before if after == "." else after)
     story.core.sanity_check()
-    if event != "StopWorker":
+    if name != "StopWorker":
         story.end()
         assert story.core.info() == {"tasks": [], "objects": [], "objects_to_delete": []}
 
 
+@pytest.mark.parametrize(("event", "before", "after"), _rows(TABLE, EVENTS))
+def test_state_after(event, before, after):
+    _check(TASK, event, EVENTS[event], before, after)
+
+
+@pytest.mark.parametrize(("event", "before", "after"), _rows(BLOCK_TABLE, BLOCK_EVENTS))
+def test_state_of_a_block_after(event, before, after):
+    _check(BLOCK, event, BLOCK_EVENTS[event], before, after)
+
+
 def test_the_table_is_complete():
     assert set(STATES) == set(TASK_STATES)
-    assert {row[0] for row in _rows()} == set(EVENTS)
+    assert {row[0] for row in _rows(TABLE, EVENTS)} == set(EVENTS)
+    assert {row[0] for row in _rows(BLOCK_TABLE, BLOCK_EVENTS)} == set(BLOCK_EVENTS)
     tried = {type(event) for event in EVENTS.values()}
     assert tried == set(core_module._HANDLERS)
     messages = {type(event.message) for event in EVENTS.values() if isinstance(event, ServerSaid)}

@@ -316,12 +316,50 @@ class TestStoreFailed:
         assert story.returned() == [20]
         assert not story.messages(TaskFailed)
 
-    def test_while_fetching(self):
+    def test_no_room_for_an_input(self):
+        """Who needs it fails with the reason: it would not fit the next time either."""
         story = WorkerStory()
-        story.assign(TaskOf(20, [10]), templates=BUILTIN, objects=[InputOf(10)])
+        story.assign(TaskOf(20, [10]), TaskOf(21, [11]), TaskOf(22, [10, 11]), TaskOf(23, [24]), TaskOf(25, [10], [24]),
+                     templates=BUILTIN, objects=[InputOf(10), InputOf(11)])  # fmt: skip
         story.happens(StoreFailed((1, 10), "disk full"))
-        assert story.returned() == [20]
+        failed = story.messages(TaskFailed)
+        assert sorted(message.task for message in failed) == [20, 22, 25]
+        assert {message.failure["message"] for message in failed} == {"disk full"}
+        assert story.returned() == [23]
+        assert not story.messages(ObjectsMissing)
+        story.arrive(11)
+        assert story.state(21) == "running"
+
+    def test_an_input_that_came_with_the_assignment_is_refused(self):
+        """Who needs it fails with the reason: it would come again and again otherwise."""
+        story = WorkerStory()
+        story.assign(TaskOf(20, [10]), TaskOf(21, [10]), TaskOf(22, [10, 11]), TaskOf(23), templates=BUILTIN,
+                     objects=[InputOf(10, b"x"), InputOf(11)])  # fmt: skip
+        run = story.all(RunBuiltin)[0].run
+        story.happens(StoreFailed((1, 10), "disk full", refused=True), RunsEnded(0, [failure_of(run.key)], []))
+        failed = story.messages(TaskFailed)
+        assert sorted(message.task for message in failed) == [20, 21, 22]
+        assert {message.failure["message"] for message in failed} == {"disk full"}
         assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID])]
+        assert story.returned() == []
+        assert story.state(23) == "running"
+
+    def test_a_refused_input_that_a_task_here_makes_anew(self):
+        story = WorkerStory()
+        story.assign(TaskOf(1), templates=BUILTIN, objects=[InputOf(21, b"x")])
+        story.succeed(0, story.run_of(1))
+        story.assign(TaskOf(20, [], [21]), TaskOf(22, [21]))
+        story.happens(StoreFailed((1, 21), "disk full", refused=True))
+        assert story.object_state(21) == "expected"
+        assert not story.messages(TaskFailed)
+
+    def test_a_refused_input_nobody_needs_any_more(self):
+        story = WorkerStory()
+        story.assign(TaskOf(20, [10]), templates=BUILTIN, objects=[InputOf(10, b"x")])
+        story.succeed(0, story.run_of(20))
+        story.happens(StoreFailed((1, 10), "disk full", refused=True))
+        assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID])]
+        assert story.core.info()["objects"] == []
 
     def test_a_task_that_still_waits_for_another_input(self):
         story = WorkerStory()
@@ -549,7 +587,7 @@ class TestBadAssignments:
         story.assign(TaskOf(20), templates={0: template})
         (failed,) = story.messages(TaskFailed)
         assert (
-            "Task 1/20 needs cpus=8 memory=5 licence=0.5; worker 10.0.0.1:7000 offers cpus=1."
+            "Task 1/20 needs cpus=8, memory=5 B, licence=0.5; worker 10.0.0.1:7000 offers cpus=1."
             in failed.failure["message"]
         )
         assert not failed.failure["retriable"]

@@ -1,0 +1,127 @@
+"""What the members of a block gave, gathered until the block ends."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from rain.common.blocks import STORED, BlockResult
+from rain.common.errors import RainException
+from rain.common.packing import load_extension
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rain.executor.results import Encoded
+
+BLOCK_SECONDS = 0.25
+"""A block that runs longer ends: what it gave so far shall not wait."""
+
+BLOCK_BYTES = 4 << 20
+"""A block ends when its values together are longer."""
+
+TINY = 32
+"""Pickles of at most so many bytes do not count for `BLOCK_BYTES`: all those of a block are far from it."""
+
+_MOST_INFOS = 256
+_LIST_HEADER = 5
+
+
+class Gathered:
+    """What a block gave so far.
+
+    Args:
+        members: of the block.
+        offset: what makes unix seconds of a time of the monotonic clock.
+
+    Attributes:
+        durations, values: of the members that succeeded, in order.
+        stored: the encoded output of the member behind them that does not ride in the report, None without.
+        info: packed task info of that member.
+        end: as in `BlockResult`.
+    """
+
+    __slots__ = ("_changes", "_duration", "_infos", "_members", "_offset", "_start", "durations", "end", "info",
+                 "stored", "values")  # fmt: skip
+
+    def __init__(self, members: int, offset: float) -> None:
+        self.durations: list[float] = []
+        self.values: list[bytes] = []
+        self.stored: Encoded | None = None
+        self.info: bytes | None = None
+        self.end: str | dict[str, Any] | None = None
+        self._members = members
+        self._offset = offset
+        self._start = self._duration = 0.0
+        self._infos: dict[bytes | None, int] = {}
+        self._changes: list[tuple[int, int]] = []
+
+    @property
+    def ran(self) -> int:
+        """How many members ran, the one that ended the block included."""
+        return self.done + (self._start > 0.0)
+
+    @property
+    def done(self) -> int:
+        """How many members are behind the one that runs."""
+        return len(self.durations)
+
+    def check_complete(self) -> None:
+        """All that was sent ran.
+
+        Raises:
+            RainException: the arguments of a member are missing.
+        """
+        if self.done != self._members:
+            raise RainException(f"{self._members} members were announced, arguments of {self.done} came")
+
+    def end_stored(self, output: Encoded, info: bytes | None, start: float, end: float) -> None:
+        """The member that runs succeeded, but what it gave does not ride in the report."""
+        self.end, self.stored, self.info = STORED, output, info
+        self._start, self._duration = start + self._offset, end - start
+
+    def end_failed(self, failure: dict[str, Any], start: float, end: float) -> None:
+        """The member that runs failed."""
+        self.end = failure
+        self._start, self._duration = start + self._offset, end - start
+
+    def changes_to(self, info: bytes | None) -> bool:
+        """The next value has another object info than the one before; False if a report cannot tell so many."""
+        number = self._infos.setdefault(info, len(self._infos))
+        if number >= _MOST_INFOS:
+            return False
+        self._changes.append((len(self.durations), number))
+        return True
+
+    def result(self) -> BlockResult:
+        """The report."""
+        return BlockResult(
+            durations=array("f", self.durations),
+            sizes=array("I", map(len, self.values)),
+            values=b"".join(self.values),
+            infos=list(self._infos)[:_MOST_INFOS],
+            kinds=self._kinds() if len(self._infos) > 1 else b"",
+            end=None if self.done == self._members else self.end,
+            start=self._start,
+            duration=self._duration,
+        )
+
+    def _kinds(self) -> bytes:
+        ends = [position for position, _ in self._changes[1:]]
+        ends.append(len(self.durations))
+        return b"".join(
+            [bytes([number]) * (end - start) for (start, number), end in zip(self._changes, ends, strict=True)]
+        )
+
+
+def unpack_members(args: bytes) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of the members; where one cannot be decoded, the iteration raises when it comes to it."""
+    try:
+        members: Iterable[Any] = msgpack.unpackb(args, ext_hook=load_extension, use_list=False)
+    except Exception:  # whatever unpickling raises; only the member to blame must fail
+        unpacker = msgpack.Unpacker(ext_hook=load_extension, use_list=False, max_buffer_size=len(args))
+        unpacker.feed(memoryview(args)[_LIST_HEADER:])
+        return unpacker  # type: ignore[no-any-return]
+    return members
