@@ -1,5 +1,9 @@
 """What users import: the client, sessions, data objects, tasks and remote functions."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from rain.client import data, rpc, session, tasks
 from rain.client.array import TaskArray
 from rain.client.client import Client
@@ -26,6 +30,19 @@ from rain.common.errors import (
     TaskException,
 )
 
+if TYPE_CHECKING:
+    from rain.client import aio
+
+
+def __getattr__(name: str) -> Any:
+    """The asyncio client is imported when it is asked for, since asyncio takes its time."""
+    if name != "aio":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module("rain.client.aio")
+
+
 __all__ = [
     "AuthenticationError",
     "Client",
@@ -51,6 +68,7 @@ __all__ = [
     "TaskArray",
     "TaskCancelled",
     "TaskException",
+    "aio",
     "as_completed",
     "blob",
     "content_type",

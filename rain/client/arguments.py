@@ -18,7 +18,7 @@ from rain.common.pickle5 import encode_pickle5_parts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
 LARGE = 64 << 10
 """Bytes of a pickled argument above which it is uploaded as a constant."""
@@ -43,7 +43,7 @@ class ArgumentPacker:
         constants: made for large arguments, by their key in `session._static_data`; not registered yet.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BaseSession) -> None:
         self._session = session
         self.constants: dict[Any, DataObject] = {}
 

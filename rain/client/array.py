@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import weakref
 from array import array
-from collections import Counter
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
-from rain.client.array_results import iterate_in_order, iterate_unordered, values_of, wait_for
+from rain.client.array_calls import all_terminal, cancel_members, count_members, unkeep_members
+from rain.client.array_results import OrderedBatches, UnorderedBatches, values_of, wait_for_members
 from rain.client.data import OUTPUT, DataObject, output_object
 from rain.client.handles import ArrayOutput, ArrayTask
 from rain.client.site import here
-from rain.client.states import ask_states, count_states
-from rain.client.waiting import cancel_tasks
 from rain.common.errors import RainException
-from rain.common.states import TERMINAL_STATES, DataObjectState, TaskState
-from rain.protocol.messages import KEEP, SubmitChunk
+from rain.common.states import DataObjectState, TaskState
+from rain.protocol.messages import KEEP, SubmitBlock, SubmitChunk
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Generator, Iterator
 
+    from rain.client.base import BaseSession
     from rain.client.session import Session
     from rain.client.shape import TaskShape
     from rain.client.task import Task
 
 MEMBERS_PER_CHUNK = 5000
 """Members whose tasks and outputs fill one chunk of a submit."""
+MEMBERS_PER_BLOCK = 20_000
+"""Members of one block of a submit."""
 
 
 class TaskArray:
-    """The tasks of one `session.map`; made by that only.
+    """The tasks of one `session.map`; made by that only. In an AsyncSession the methods that talk to the server return
+    coroutines, and `iter_results` an asynchronous iterator.
 
     The ids are those of the n outputs, then those of the n tasks. Handles of single members are made when asked for.
 
@@ -46,7 +49,7 @@ class TaskArray:
 
     def __init__(
         self,
-        session: Session,
+        session: BaseSession,
         shape: TaskShape,
         function: DataObject,
         packed: list[bytes],
@@ -64,7 +67,7 @@ class TaskArray:
         self._offsets: list[int] | None = None
         self._held = held
         self._keep = keep
-        self._unkept: set[int] = set()
+        self._others: set[int] = set()  # positions of outputs whose keep flag is not that of the array
         self._states: bytes | None = None
         self._members: weakref.WeakValueDictionary[int, ArrayTask] = weakref.WeakValueDictionary()
         self._outputs: weakref.WeakValueDictionary[int, ArrayOutput] = weakref.WeakValueDictionary()
@@ -73,19 +76,15 @@ class TaskArray:
         session._register_array(self)
 
     def __del__(self) -> None:
-        if self._keep and self._first and self._packed and self._session.active and self._is_submitted:
-            start = self._first
-            for index in sorted(self._unkept):
-                self._session._dropped.append((self._session.session_id, start, self._first + index - start))
-                start = self._first + index + 1
-            self._session._dropped.append(
-                (self._session.session_id, start, self._first + len(self._packed) - start)
-            )
+        if self._first and self._packed and self._session.active and self._is_submitted:
+            session = self._session
+            for start, count in self._kept_parts():
+                session._dropped.append((session.session_id, self._first + start, count))
 
     @property
     def session(self) -> Session:
-        """The session it belongs to."""
-        return self._session
+        """The session it belongs to; of an asyncio client an AsyncSession."""
+        return cast("Session", self._session)
 
     @property
     def _is_submitted(self) -> bool:
@@ -133,7 +132,6 @@ class TaskArray:
         output._shape = self._shape.outputs[0]
         output._role = OUTPUT
         output._data = None
-        output._keep = self._keep and index not in self._unkept
         output._own_spec = None
         output._own_state = self._state_of_output(index)
         output._info = None
@@ -203,25 +201,51 @@ class TaskArray:
 
     # --- submitting -------------------------------------------------------------------------------
 
-    def _chunks(self, template: int, max_size: int) -> Iterator[SubmitChunk]:
-        """The columns of all members, in chunks of at most about `max_size` bytes of arguments."""
-        start, step = 0, MEMBERS_PER_CHUNK
+    def _messages(self, template: int, max_size: int) -> Iterator[SubmitBlock | SubmitChunk]:
+        """All members, in messages of at most about `max_size` bytes of arguments.
+
+        They travel as blocks if they differ in nothing but their arguments.
+        """
+        if self._inputs is None and not self._others:
+            for start, packed in self._parts(MEMBERS_PER_BLOCK, max_size):
+                yield self._block(start, template, packed)
+        else:
+            for start, packed in self._parts(MEMBERS_PER_CHUNK, max_size):
+                yield self._chunk(start, template, packed)
+
+    def _parts(self, members: int, max_size: int) -> Iterator[tuple[int, list[bytes]]]:
+        """Packed arguments of consecutive members, with the position of the first."""
+        start, step = 0, members
         while start < len(self):
             packed = self._packed[start : start + step]
             if len(packed) > 1 and sum(map(len, packed)) > max_size:
                 step = len(packed) // 2
                 continue
-            yield self._chunk(start, template, packed)
+            yield start, packed
             start += len(packed)
-            step = MEMBERS_PER_CHUNK
+            step = members
+
+    def _block(self, start: int, template: int, packed: list[bytes]) -> SubmitBlock:
+        return SubmitBlock(
+            self._session.session_id,
+            templates=[],
+            template=template,
+            first=self._first,
+            members=len(self),
+            start=start,
+            inputs=array("I", [self._function._number]),
+            keep=self._keep,
+            args=b"".join(packed),
+            arg_sizes=array("I", map(len, packed)),
+        )
 
     def _chunk(self, start: int, template: int, packed: list[bytes]) -> SubmitChunk:
         count = len(packed)
         counts, inputs = self._input_columns(start, start + count)
         flags = bytearray([KEEP if self._keep else 0]) * count
-        for index in self._unkept:
+        for index in self._others:
             if start <= index < start + count:
-                flags[index - start] = 0
+                flags[index - start] ^= KEEP
         return SubmitChunk(
             self._session.session_id,
             templates=[],
@@ -271,7 +295,7 @@ class TaskArray:
             RainTimeoutError: `timeout` seconds are over.
             RainException: the array is submitted and not kept, or a value cannot be decoded.
         """
-        return values_of(self, timeout)
+        return self._session._run(values_of(self._session._front, self, timeout))
 
     def iter_results(self, ordered: bool = True) -> Iterator[Any]:
         """The values as they come, or in the order in which they come; submits the session first if needed.
@@ -279,12 +303,11 @@ class TaskArray:
         Raises:
             TaskException: a member failed; when its turn comes.
         """
-        return iterate_in_order(self) if ordered else iterate_unordered(self)
+        batches = OrderedBatches if ordered else UnorderedBatches
+        return cast("Iterator[Any]", self._session._iterate(batches(self._session._front, self)))
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
-        from rain.client.awaiting import result_of_array
-
-        return result_of_array(self).__await__()
+        return values_of(self._session._front_in_loop, self, None).__await__()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all members are finished.
@@ -294,21 +317,15 @@ class TaskArray:
             TaskException: a member failed.
             RainTimeoutError: `timeout` seconds are over.
         """
-        self._check_submitted()
-        wait_for(self, timeout)
-        self._take_states(bytes([TaskState.finished]) * len(self))
+        return self._session._run(wait_for_members(self._session._front, self, timeout))
 
     def done(self) -> bool:
         """Whether all members are terminal according to the server; False when unsubmitted."""
-        if not self._is_submitted:
-            return False
-        return all(state in TERMINAL_STATES for state in ask_states(self._session, self._task_numbers()))
+        return self._session._run(all_terminal(self._session._front, self))
 
     def counts(self) -> Counter[str]:
         """Number of members per name of their state; nothing when unsubmitted."""
-        if not self._is_submitted:
-            return Counter()
-        return count_states(ask_states(self._session, self._task_numbers()))
+        return self._session._run(count_members(self._session._front, self))
 
     def cancel(self, timeout: float | None = None) -> int:
         """Stop all unfinished members; returns their number.
@@ -317,10 +334,7 @@ class TaskArray:
             RainException: it is not submitted.
             RainTimeoutError: `timeout` seconds are over and something of them still runs.
         """
-        self._check_submitted()
-        if not len(self):
-            return 0
-        return len(cancel_tasks(self._session, self._task_numbers(), f"cancelling {self!r}", timeout))
+        return self._session._run(cancel_members(self, timeout))
 
     def keep(self) -> None:
         """Set the keep flag of all outputs.
@@ -339,18 +353,33 @@ class TaskArray:
             RainException: it is not kept.
             TaskException: the session has failed; the outputs stay kept.
         """
-        if not self._keep:
-            raise RainException(f"{self!r} is not kept")
-        if self._is_submitted:
-            kept = [self._first + index for index in range(len(self)) if index not in self._unkept]
-            self._session._tell_unkept(array("I", kept), f"unkeeping {self!r}")
-        self._set_keep(False)
+        return self._session._run(unkeep_members(self))
 
     def _set_keep(self, keep: bool) -> None:
         self._keep = keep
-        self._unkept.clear()
-        for output in list(self._outputs.values()):
-            output._keep = keep
+        self._others.clear()
+
+    def _is_kept(self, number: int) -> bool:
+        """Whether the output with this number is kept."""
+        return self._keep is not (number - self._first in self._others)
+
+    def _keep_one(self, number: int, keep: bool) -> None:
+        """Set the keep flag of one output."""
+        if keep is self._keep:
+            self._others.discard(number - self._first)
+        else:
+            self._others.add(number - self._first)
+
+    def _kept_parts(self) -> Iterator[tuple[int, int]]:
+        """The outputs that are kept: position of the first and number of consecutive ones."""
+        if not self._keep:
+            yield from ((index, 1) for index in sorted(self._others))
+            return
+        start = 0
+        for index in [*sorted(self._others), len(self._packed)]:
+            if start < index:
+                yield start, index - start
+            start = index + 1
 
     def _check_submitted(self) -> None:
         if not self._is_submitted:

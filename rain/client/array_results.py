@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rain.client.results import deadline_of, decoded, remaining
+from rain.client.asking import submit, wait_for
+from rain.client.deadlines import deadline_of, remaining
+from rain.client.fetch import fetch_values
+from rain.client.front import run
+from rain.client.results import decoded
 from rain.client.states import ask_states
 from rain.common.content_type import decode_value, has_codec
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
 from rain.common.packing import pack, unpack
 from rain.common.pickle5 import decode_pickle5
-from rain.common.states import DataObjectState
+from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import WAIT_ALL, WAIT_SOME, FetchObjects, ObjectsFetched, Wait, WaitDone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from rain.client.array import TaskArray
-    from rain.client.connection import Question
+    from rain.client.front import Front
 
 BATCH = 10_000
 """Members that are waited for, or fetched, by one request."""
@@ -39,7 +43,7 @@ def check_kept(array_: TaskArray) -> None:
         raise RainException(f"The values of {array_!r} are not kept, so there is no result to give")
 
 
-def values_of(array_: TaskArray, timeout: float | None) -> list[Any]:
+async def values_of(front: Front, array_: TaskArray, timeout: float | None) -> list[Any]:
     """All values, in order; see `TaskArray.result`."""
     deadline = deadline_of(timeout)
     values: list[Any] = []
@@ -47,27 +51,23 @@ def values_of(array_: TaskArray, timeout: float | None) -> list[Any]:
         array_._set_keep(True)
     check_kept(array_)
     while len(values) < len(array_):
-        values += fetch(array_, range(len(values), min(len(values) + BATCH, len(array_))), remaining(deadline))
+        indices = range(len(values), min(len(values) + BATCH, len(array_)))
+        values += await fetch(front, array_, indices, remaining(deadline))
     return values
 
 
-def fetch(array_: TaskArray, indices: Sequence[int], timeout: float | None) -> list[Any]:
+async def fetch(front: Front, array_: TaskArray, indices: Sequence[int], timeout: float | None) -> list[Any]:
     """The values of the first members of `indices`, at least of one; submits the session first if needed."""
     session = array_._session
-    make, what = question(array_, indices)
-    reply = session._wait_for(make, what, timeout, submit=not array_._is_submitted)
+    numbers = array("I", [array_._first + index for index in indices])
+    make = lambda seq: FetchObjects(seq, session.session_id, numbers, [])  # noqa: E731
+    what = f"fetching {len(numbers)} results of {array_!r}"
+    reply = await wait_for(front, session, make, what, timeout, submit=not array_._is_submitted)
     assert isinstance(reply, ObjectsFetched)
-    return take(array_, indices, reply)
+    return await _take(front, array_, indices, reply)
 
 
-def question(array_: TaskArray, indices: Sequence[int]) -> Question:
-    """The request for the values of members."""
-    session, first = array_._session.session_id, array_._first
-    numbers = array("I", [first + index for index in indices])
-    return (lambda seq: FetchObjects(seq, session, numbers, [])), f"fetching {len(numbers)} results of {array_!r}"
-
-
-def take(array_: TaskArray, indices: Sequence[int], reply: ObjectsFetched) -> list[Any]:
+async def _take(front: Front, array_: TaskArray, indices: Sequence[int], reply: ObjectsFetched) -> list[Any]:
     """Decode the values in an answer; large ones are read from a worker. Ends before a value for which the answer had
     no room, but not before the first."""
     values: list[Any] = []
@@ -78,7 +78,7 @@ def take(array_: TaskArray, indices: Sequence[int], reply: ObjectsFetched) -> li
         if value is None and values and size < SMALL:
             break
         if value is None or static.data_type is DataType.DIRECTORY:
-            (instance,) = array_._session._fetch_all([array_._output(index)])
+            (instance,) = await fetch_values(front, array_._session, [array_._output(index)], None)
             values.append(decoded(instance))
         elif info == _PICKLE5:
             values.append(decode_pickle5(value))
@@ -88,56 +88,90 @@ def take(array_: TaskArray, indices: Sequence[int], reply: ObjectsFetched) -> li
     return values
 
 
-def wait_for(array_: TaskArray, timeout: float | None) -> None:
+async def wait_for_members(front: Front, array_: TaskArray, timeout: float | None) -> None:
     """Until all members are finished."""
+    array_._check_submitted()
     deadline = deadline_of(timeout)
     session = array_._session
     for start in range(0, len(array_), BATCH):
         numbers = array_._task_numbers(start, min(start + BATCH, len(array_)))
-        session._wait_for(
-            lambda seq, ids=numbers: Wait(seq, session.session_id, WAIT_ALL, ids),  # type: ignore[misc]
-            f"waiting for {array_!r}",
-            remaining(deadline),
-        )
+        make = lambda seq, ids=numbers: Wait(seq, session.session_id, WAIT_ALL, ids)  # noqa: E731
+        await wait_for(front, session, make, f"waiting for {array_!r}", remaining(deadline))
+    array_._take_states(bytes([TaskState.finished]) * len(array_))
 
 
-def iterate_in_order(array_: TaskArray) -> Iterator[Any]:
+class OrderedBatches:
     """The values in order, as soon as each and all before it are there."""
-    _submit(array_)
-    position = 0
-    while position < len(array_):
+
+    def __init__(self, front: Front, array_: TaskArray) -> None:
+        self._front = front
+        self._array = array_
+        self._position = 0
+
+    async def more(self) -> list[Any]:
+        """The next values, at least one; nothing at the end."""
+        array_, position = self._array, self._position
+        await _submit(self._front, array_)
+        if position == len(array_):
+            return []
         stop = min(position + WINDOW, len(array_))
-        states = ask_states(array_._session, array_._output_numbers(position, stop))
+        states = await ask_states(self._front, array_._session, array_._output_numbers(position, stop))
         finished = next((k for k, state in enumerate(states) if state != DataObjectState.finished), len(states))
-        for value in fetch(array_, range(position, position + max(1, finished)), None):
-            yield value
-            position += 1
+        values = await fetch(self._front, array_, range(position, position + max(1, finished)), None)
+        self._position += len(values)
+        return values
 
 
-def iterate_unordered(array_: TaskArray) -> Iterator[Any]:
+class UnorderedBatches:
     """The values in the order in which they are finished, of those that may run at about the same time."""
-    _submit(array_)
-    session, first = array_._session, array_._first
-    waiting = dict.fromkeys(range(len(array_)))
-    while waiting:
-        window = array("I", [first + index for index, _ in zip(waiting, range(BATCH), strict=False)])
-        reply = session._wait_for(
-            lambda seq, ids=window: Wait(seq, session.session_id, WAIT_SOME, ids),  # type: ignore[misc]
-            f"waiting for one of {array_!r}",
-            None,
-        )
+
+    def __init__(self, front: Front, array_: TaskArray) -> None:
+        self._front = front
+        self._array = array_
+        self._waiting = dict.fromkeys(range(len(array_)))
+        self._found: list[int] = []
+
+    async def more(self) -> list[Any]:
+        """The next values, at least one; nothing at the end."""
+        array_ = self._array
+        await _submit(self._front, array_)
+        if not self._waiting:
+            return []
+        if not self._found:
+            self._found = await self._finished()
+        values = await fetch(self._front, array_, self._found, None)
+        for index in self._found[: len(values)]:
+            del self._waiting[index]
+        self._found = self._found[len(values) :]
+        return values
+
+    async def _finished(self) -> list[int]:
+        session, first = self._array._session, self._array._first
+        window = array("I", [first + index for index, _ in zip(self._waiting, range(BATCH), strict=False)])
+        make = lambda seq: Wait(seq, session.session_id, WAIT_SOME, window)  # noqa: E731
+        reply = await wait_for(self._front, session, make, f"waiting for one of {self._array!r}", None)
         assert isinstance(reply, WaitDone)
-        found = [number - first for number in reply.ids]
-        while found:
-            values = fetch(array_, found, None)
-            for index in found[: len(values)]:
-                del waiting[index]
-            found = found[len(values) :]
-            yield from values
+        return [number - first for number in reply.ids]
 
 
-def _submit(array_: TaskArray) -> None:
+async def _submit(front: Front, array_: TaskArray) -> None:
     if not array_._is_submitted:
         array_._set_keep(True)
-        array_._session.submit()
+        await submit(front, array_._session)
     check_kept(array_)
+
+
+Batches: TypeAlias = "OrderedBatches | UnorderedBatches"
+
+
+def iterate(batches: Batches) -> Iterator[Any]:
+    """The values, one by one, in a synchronous session."""
+    while values := run(batches.more()):
+        yield from values
+
+
+async def iterate_in_loop(batches: Batches) -> AsyncIterator[Any]:
+    """The values, one by one, in an asyncio session."""
+    while values := await batches.more():
+        for value in values:
+            yield value

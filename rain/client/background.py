@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import weakref
     from collections import deque
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rain.client.connection import BlockingLink, Connection
 
@@ -22,11 +22,13 @@ MAX_UNKEEP = 100_000
 
 
 class Signals:
-    """What a connection tells its background thread. wake: somebody wants to be called; stopped: the end."""
+    """What a connection tells its background thread. wake: somebody wants to be called; stopped: the end; at_end: is
+    called then."""
 
-    __slots__ = ("stopped", "wake")
+    __slots__ = ("at_end", "stopped", "wake")
 
     def __init__(self) -> None:
+        self.at_end: list[Callable[[], None]] = []
         self.stopped = False
         self.wake = threading.Event()
 
@@ -51,6 +53,7 @@ def serve(reference: weakref.ref[Connection], signals: Signals, interval: float)
         if time.monotonic() >= next_beat:
             next_beat = time.monotonic() + interval
             connection.tick()
+        connection.notice_silence()
         connection.serve_listeners(pause)
         del connection
 
@@ -61,6 +64,8 @@ def end(link: BlockingLink, signals: Signals, pid: int) -> None:
     signals.wake.set()
     if os.getpid() == pid:
         link.close()
+        for call in signals.at_end:
+            call()
 
 
 def take_dropped(dropped: deque[tuple[int, int, int]]) -> Iterator[tuple[int, array[int]]]:

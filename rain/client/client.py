@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary, finalize
+from weakref import finalize
 
-from rain.client.connect import find_target, open_connection
-from rain.client.data import DataObject
-from rain.client.failures import to_exception
+from rain.client.blocking_front import BlockingFront
+from rain.client.client_base import BaseClient
+from rain.client.connect import check_unencrypted, find_target, open_connection
+from rain.client.front import run
 from rain.client.session import Session
-from rain.client.task import Task
 from rain.common.errors import RainException
-from rain.common.failure import Failure
-from rain.common.ids import ID
+from rain.common.units import parse_duration
 from rain.net.dataclient import DataClient
-from rain.protocol.messages import GetServerInfo, NewSession, ServerInfo, SessionCreated
+from rain.net.silence import AVOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,12 +25,13 @@ if TYPE_CHECKING:
 
     from rain.client.connect import Target
     from rain.client.connection import Connection
+    from rain.client.data import DataObject
+    from rain.client.front import Front
     from rain.client.local_cluster import LocalCluster
+    from rain.client.task import Task
 
-_ID_LISTS = ("tasks", "objects", "objects_to_delete")
 
-
-class Client:
+class Client(BaseClient[Session]):
     """A connection to a Rain server; thread-safe.
 
     Args:
@@ -70,8 +69,7 @@ class Client:
         ssl_verify: bool = True,
         ssl_extra_ca: str | Path | None = None,
     ) -> None:
-        if ssl is not None or not ssl_verify or ssl_extra_ca is not None:
-            raise RainException("Encrypted connections are not supported: leave ssl, ssl_verify and ssl_extra_ca out")
+        check_unencrypted(ssl, ssl_verify, ssl_extra_ca)
         target = find_target(
             address, port, token=token, token_file=token_file, access_file=access_file, environ=os.environ
         )
@@ -90,18 +88,12 @@ class Client:
         self._attach(connection, target, cluster)
 
     def _attach(self, connection: Connection, target: Target, cluster: LocalCluster | None = None) -> None:
-        self.cluster = cluster
         self._connection = connection
-        self._data = DataClient(target.secret)
+        self._data = DataClient(target.secret, avoid=AVOID)
+        connection.at_end(self._data.close)  # a transfer under way learns of the loss
         finalize(self, _close_own, self._data, os.getpid())
-        self.address = str(target.address)
-        self.dashboard_url: str | None = target.dashboard_url
-        self.closed = False
-        self._lock = threading.Lock()
-        self._sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
-
-    def __repr__(self) -> str:
-        return f"<Client {self.address}{' closed' if self.closed else ''}>"
+        self._blocking_front = BlockingFront(connection, self._data)
+        super().__init__(self._blocking_front, connection.dropped, target, cluster)
 
     def __enter__(self) -> Self:
         return self
@@ -111,11 +103,15 @@ class Client:
     ) -> None:
         self.close()
 
-    def _connection_or_raise(self) -> Connection:
+    def _check_usable(self) -> None:
         self._connection.check_owner()
-        if self.closed:
-            raise RainException(f"The client of {self.address} is closed")
-        return self._connection
+        super()._check_usable()
+
+    @property
+    def _front_in_loop(self) -> Front:
+        from rain.client.listening_front import ListeningFront
+
+        return ListeningFront(self._blocking_front)
 
     # --- sessions -----------------------------------------------------------------------------------
 
@@ -140,24 +136,8 @@ class Client:
             RainException: persistent=True, which is not supported; the client is closed.
             RainConnectionError: the connection is lost.
         """
-        if on_failure not in ("fail", "continue"):
-            raise ValueError(f'on_failure must be "fail" or "continue", not {on_failure!r}')
-        if persistent:
-            raise RainException("persistent=True is not supported; supported are sessions that end with their client")
-        reply = self._connection_or_raise().ask(
-            lambda seq: NewSession(seq, name, on_failure, persistent), f"opening the session {name!r}"
-        )
-        if isinstance(reply, Failure):
-            raise to_exception(reply, None)
-        assert isinstance(reply, SessionCreated)
-        session = Session(self, reply.session, default, name=name, on_failure=on_failure)
-        with self._lock:
-            self._sessions[reply.session] = session
-        return session
-
-    def _forget_session(self, session: Session) -> None:
-        with self._lock:
-            self._sessions.pop(session.session_id, None)
+        number = run(self._open_session(name, on_failure, persistent))
+        return self._add_session(Session(self, number, default, name=name, on_failure=on_failure))
 
     def update(self, items: Task | DataObject | Iterable[Task | DataObject]) -> None:
         """Refresh state and info of tasks and objects of any sessions of this client.
@@ -166,16 +146,7 @@ class Client:
             TypeError: an item is neither a task nor a data object.
             RainException: an item is not submitted, or belongs to another client.
         """
-        things = [items] if isinstance(items, (Task, DataObject)) else list(items)
-        by_session: dict[Session, list[Task | DataObject]] = {}
-        for thing in things:
-            if not isinstance(thing, (Task, DataObject)):
-                raise TypeError(f"Tasks and data objects are expected, not {thing!r}")
-            if thing._session.client is not self:
-                raise RainException(f"{thing!r} does not belong to this client")
-            by_session.setdefault(thing._session, []).append(thing)
-        for session, own in by_session.items():
-            session.update(own)
+        run(self._update(items))
 
     # --- the server ---------------------------------------------------------------------------------
 
@@ -190,28 +161,15 @@ class Client:
         Raises:
             RainConnectionError: the connection is lost.
         """
-        reply = self._connection_or_raise().ask(GetServerInfo, "asking for the server's info")
-        if isinstance(reply, Failure):
-            raise to_exception(reply, None)
-        assert isinstance(reply, ServerInfo)
-        workers = [_worker_entry(entry) for entry in reply.info.get("workers", ())]
-        return {**reply.info, "workers": workers, "governors": workers}
+        return run(self._server_info())
 
     # --- the end ------------------------------------------------------------------------------------
 
     def close(self, timeout: float | str = 10.0) -> None:
         """Close the sessions, disconnect, and stop an embedded cluster; idempotent. Never raises because of a failed
         session or a lost server; drops everything when `timeout` seconds are over."""
-        from rain.common.units import parse_duration
-
-        deadline = time.monotonic() + parse_duration(timeout)
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            sessions = list(self._sessions.values())
-        for session in sessions:
-            session._end(max(deadline - time.monotonic(), 0.0))
+        if not run(self._end_sessions(time.monotonic() + parse_duration(timeout))):
+            return
         self._connection.close(RainException(f"The client of {self.address} is closed"))
         self._data.close()
         if self.cluster is not None:
@@ -221,10 +179,3 @@ class Client:
 def _close_own(data: DataClient, pid: int) -> None:
     if os.getpid() == pid:  # a forked child would end the connections of its parent
         data.close()
-
-
-def _worker_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    read = {**entry, "governor_id": entry["worker_id"]}
-    for key in _ID_LISTS:
-        read[key] = [ID(session, number) for session, number in entry.get(key, ())]
-    return read

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain.client.connection import Connection
+from rain.common.errors import RainException
 from rain.common.units import parse_duration
 from rain.net.access import read_access_file
 from rain.net.address import Address
@@ -64,6 +65,14 @@ def find_target(
         return None
     secret = find_secret(found, token=token, token_file=token_file, access_file=access_file, environ=environ)
     return Target(found, secret, dashboard_url_of(access) if access is not None else None)
+
+
+def check_unencrypted(ssl: object, ssl_verify: bool, ssl_extra_ca: object) -> None:
+    """Raises:
+    RainException: an encrypted connection is asked for.
+    """
+    if ssl is not None or not ssl_verify or ssl_extra_ca is not None:
+        raise RainException("Encrypted connections are not supported: leave ssl, ssl_verify and ssl_extra_ca out")
 
 
 def dashboard_url_of(access: AccessFile) -> str | None:

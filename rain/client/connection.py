@@ -14,14 +14,14 @@ import time
 import weakref
 from array import array
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol
-from warnings import warn
 
 from rain.client.background import Signals, end, serve, take_dropped
 from rain.client.core import HEARTBEAT_INTERVAL, SILENCE_LIMIT, ClientCore, Reply, Request, result_of
 from rain.client.interrupts import InterruptGuard
-from rain.common.errors import RainConnectionError, RainException, RainTimeoutError, RainWarning
+from rain.client.site import warn_user
+from rain.common.errors import RainConnectionError, RainException, RainTimeoutError
 from rain.protocol.messages import GetInfos, Heartbeat, StopWaiting, UnkeepObjects
 
 if TYPE_CHECKING:
@@ -129,6 +129,11 @@ class Connection:
         """True when nothing can be asked any more."""
         return self._core.lost is not None
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have something called when the connection is lost or closed: from any thread, and it may not refer to the
+        connection."""
+        self._signals.at_end.append(call)
+
     def close(self, reason: RainException) -> None:
         """End the connection; pending and later calls raise `reason`. Never raises, never waits."""
         with self._lock:
@@ -179,8 +184,12 @@ class Connection:
         Raises:
             RainConnectionError: the connection is lost.
         """
-        with InterruptGuard():
-            self._send(*messages)
+        with InterruptGuard() as guard:
+            self._send(*messages, guard=guard)
+
+    def abandon(self, reason: str) -> None:
+        """Give the connection up; pending and later calls raise RainConnectionError."""
+        self._lose(RainConnectionError(f"the connection to the server was given up: {reason}"))
 
     def begin(self, questions: Sequence[Question], session: int, before: tuple[Message, ...] = ()) -> list[Request]:
         """Send several questions in one go, to be ended by `finish`; `before` as in `ask`.
@@ -264,7 +273,7 @@ class Connection:
             if not request.done:
                 self._give_up(request, is_wait)
         if not request.done:
-            raise RainTimeoutError(self._timeout_text(request.what, timeout, is_wait))
+            raise RainTimeoutError(self._core.timeout_text(request.what, timeout, is_wait))
         return result_of(request)
 
     def _await_turn(self, session: int, guard: InterruptGuard) -> None:
@@ -289,10 +298,11 @@ class Connection:
                 "This client was inherited by fork and cannot be used in the child process; make a new Client there"
             )
 
-    def _send(self, *messages: Message) -> None:
+    def _send(self, *messages: Message, guard: InterruptGuard | None = None) -> None:
+        """Send; with a guard, Ctrl-C may interrupt it, and the rest goes out with the next message."""
         self.check_owner()
         try:
-            with self._sending:
+            with self._sending, nullcontext() if guard is None else guard.waiting():
                 self._link.send(*messages)
         except OSError as error:
             self._lose(error)
@@ -305,11 +315,6 @@ class Connection:
         if is_wait and not self.is_lost():
             with suppress(RainConnectionError):
                 self._send(StopWaiting(request.seq))
-
-    def _timeout_text(self, what: str, timeout: float | None, is_wait: bool) -> str:
-        if is_wait:
-            return f"Timeout of {timeout} s expired while {what}; the work goes on"
-        return f"The server at {self.address} did not answer within {timeout} s while {what}"
 
     # --- waiting --------------------------------------------------------------------------------
 
@@ -400,6 +405,8 @@ class Connection:
                 sleeper[1].set()
 
     def _wake_warned(self) -> None:
+        if not self._core.has_any_warnings:
+            return
         for request, wakeup in self._sleepers.values():
             if self._core.has_warnings(request.session):
                 wakeup.set()
@@ -414,24 +421,34 @@ class Connection:
 
     def _issue_warnings(self, request: Request) -> None:
         if request.session:
-            self.issue_warnings(request.session, 8)
+            self.issue_warnings(request.session)
 
-    def issue_warnings(self, session: int, stacklevel: int) -> None:
+    def issue_warnings(self, session: int) -> None:
         """Show what the server warned of in a session, once."""
         if self._core.has_warnings(session):
             with self._lock:
                 texts = self._core.take_warnings(session)
             for text in texts:
-                warn(RainWarning(text), stacklevel=stacklevel)
+                warn_user(text)
 
     # --- the background thread --------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Send a heartbeat, and read what has come if nobody else does."""
+        """Send a heartbeat unless somebody is sending, and read what has come if nobody else does."""
         if self.is_lost():
             return
-        with suppress(RainException):
-            self._send(Heartbeat())
+        if not self._sending.locked():
+            with suppress(RainException):
+                self._send(Heartbeat())
+        self._read_what_came()
+
+    def notice_silence(self) -> None:
+        """Lose a server that has been silent for too long, though nobody reads: threads may be busy with sending to it,
+        or with a worker."""
+        if self._core.silent_since(self._clock()) is not None:
+            self._read_what_came()
+
+    def _read_what_came(self) -> None:
         if self._start_reading():
             try:
                 self._read(0, InterruptGuard())

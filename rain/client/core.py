@@ -14,6 +14,7 @@ from rain.common.failure import Failure
 from rain.protocol.messages import (
     Accepted,
     Cancelled,
+    Explained,
     Heartbeat,
     Infos,
     ObjectsFetched,
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from rain.protocol.messages import Message
 
 Reply: TypeAlias = (
-    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Cancelled | ServerInfo"
+    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Cancelled | Explained | "
+    "ServerInfo"
 )
-_REPLIES = (SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Cancelled, ServerInfo)
+_REPLIES = (
+    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Cancelled, Explained, ServerInfo
+)  # fmt: skip
 
 HEARTBEAT_INTERVAL = 5.0
 """Seconds between signs of life."""
@@ -153,6 +157,12 @@ class ClientCore:
             request.error = self.lost
         return ended
 
+    def timeout_text(self, what: str, timeout: float | None, is_wait: bool) -> str:
+        """The error for a question that was not answered in time."""
+        if is_wait:
+            return f"Timeout of {timeout} s expired while {what}; the work goes on"
+        return f"The server at {self.address} did not answer within {timeout} s while {what}"
+
     def silent_since(self, now: float) -> float | None:
         """Seconds of silence if they exceed the limit, else None."""
         silence = now - self._last_heard
@@ -161,6 +171,11 @@ class ClientCore:
     def patience(self, now: float) -> float:
         """Seconds until the silence would be too long, at least 0."""
         return max(0.0, self._last_heard + self._silence_limit - now)
+
+    @property
+    def has_any_warnings(self) -> bool:
+        """Whether the server warned and nobody was told."""
+        return bool(self._warnings)
 
     def has_warnings(self, session: int) -> bool:
         """Whether the server warned about the session and nobody was told."""

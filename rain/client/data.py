@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rain.client.embedding import embed
 from rain.client.shape import ObjectShape, object_shape
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from rain.client.base import BaseSession
     from rain.client.session import Session
     from rain.common.data_instance import DataInstance
 
@@ -29,6 +30,8 @@ DECLARED, OUTPUT, CONSTANT = 0, 1, 2
 
 class DataObject:
     """A data object, registered in its session.
+
+    In an AsyncSession the methods that talk to the server return coroutines.
 
     Args:
         label: default label of the task output it becomes.
@@ -56,7 +59,7 @@ class DataObject:
     )
 
     _number: int
-    _session: Session
+    _session: BaseSession
     _shape: ObjectShape
     _own_spec: ObjectSpec | None
     _own_state: DataObjectState | None
@@ -68,7 +71,7 @@ class DataObject:
     def __init__(
         self,
         label: str | None = None,
-        session: Session | None = None,
+        session: BaseSession | None = None,
         data_type: DataType = DataType.BLOB,
         content_type: str | None = None,
     ) -> None:
@@ -94,8 +97,8 @@ class DataObject:
 
     @property
     def session(self) -> Session:
-        """The session it belongs to."""
-        return self._session
+        """The session it belongs to; of an asyncio client an AsyncSession."""
+        return cast("Session", self._session)
 
     @property
     def state(self) -> DataObjectState | None:
@@ -174,7 +177,7 @@ class DataObject:
 
     def unkeep(self) -> None:
         """Take the keep flag away; see `Session.unkeep`."""
-        self._session.unkeep((self,))
+        return self._session._run(self._session._unkeep((self,)))
 
     def is_kept(self) -> bool:
         """Whether the keep flag is set."""
@@ -182,38 +185,38 @@ class DataObject:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the object is finished."""
-        self._session.wait((self,), timeout=timeout)
+        return self._session._run(self._session._wait((self,), timeout))
 
     def fetch(self, *, to: str | Path | None = None, timeout: float | None = None) -> DataInstance:
         """The value; see `Session.fetch`."""
-        return self._session.fetch(self, to=to, timeout=timeout)
+        return self._session._run(self._session._fetch(self, to, timeout))
 
     def update(self) -> None:
         """Refresh state and info."""
-        self._session.update((self,))
+        return self._session._run(self._session._update((self,)))
 
     def result(self, timeout: float | None = None) -> Any:
         """The decoded value; submits the session first if needed."""
-        from rain.client.results import result_of_object
+        from rain.client.results import result_of
 
-        return result_of_object(self, timeout)
+        return self._session._run(result_of(self._session._front, self, timeout))
 
     def done(self) -> bool:
         """Whether the object is terminal according to the server; False when unsubmitted."""
         from rain.client.results import is_done
 
-        return is_done(self)
+        return self._session._run(is_done(self._session._front, self))
 
     def exception(self, timeout: float | None = None) -> RainException | None:
         """Wait; the exception that `result()` would raise, or None."""
         from rain.client.results import exception_of
 
-        return exception_of(self, timeout)
+        return self._session._run(exception_of(self._session._front, self, timeout))
 
     def __await__(self) -> Generator[Any, None, Any]:
-        from rain.client.awaiting import result_of_thing
+        from rain.client.results import result_of
 
-        return result_of_thing(self).__await__()
+        return result_of(self._session._front_in_loop, self, None).__await__()
 
     def is_blob(self) -> bool:
         """Whether it is a blob."""
@@ -262,7 +265,7 @@ def output_object(shape: ObjectShape) -> DataObject:
     return made
 
 
-def declare(shape: ObjectShape, session: Session | None) -> DataObject:
+def declare(shape: ObjectShape, session: BaseSession | None) -> DataObject:
     """Make and register a data object that a task will be the producer of."""
     made: DataObject = _new_object(DataObject)
     made._fill(shape, DECLARED)
@@ -270,7 +273,7 @@ def declare(shape: ObjectShape, session: Session | None) -> DataObject:
     return made
 
 
-def constant(shape: ObjectShape, data: bytes, session: Session | None, *, keep: bool = False) -> DataObject:
+def constant(shape: ObjectShape, data: bytes, session: BaseSession | None, *, keep: bool = False) -> DataObject:
     """Make and register a constant."""
     made: DataObject = _new_object(DataObject)
     made._fill(shape, CONSTANT, data)
@@ -279,7 +282,7 @@ def constant(shape: ObjectShape, data: bytes, session: Session | None, *, keep: 
     return made
 
 
-def _session_for(session: Session | None) -> Session:
+def _session_for(session: BaseSession | None) -> BaseSession:
     if session is not None:
         return session
     from rain.client.session import get_active_session
@@ -292,7 +295,7 @@ def blob(
     label: str = "const",
     content_type: str | None = None,
     encode: str | None = None,
-    session: Session | None = None,
+    session: BaseSession | None = None,
 ) -> DataObject:
     """A constant.
 
@@ -329,7 +332,7 @@ def blob(
     return constant(object_shape(label or "", content_type or ""), data, session)
 
 
-def pickled(val: Any, label: str = "pickle", session: Session | None = None) -> DataObject:
+def pickled(val: Any, label: str = "pickle", session: BaseSession | None = None) -> DataObject:
     """A constant with the pickled value: `blob(val, label, encode="pickle")`.
 
     Raises:
@@ -339,7 +342,7 @@ def pickled(val: Any, label: str = "pickle", session: Session | None = None) -> 
 
 
 def directory(
-    path: str | os.PathLike[str] | None = None, label: str = "const_dir", session: Session | None = None
+    path: str | os.PathLike[str] | None = None, label: str = "const_dir", session: BaseSession | None = None
 ) -> DataObject:
     """A constant made of a local directory; it is packed now.
 

@@ -26,7 +26,7 @@ from rain.common.packing import cloud_dump, cloudpickle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
 TASK_TYPE = "py/"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -65,7 +65,7 @@ class Delayed:
         self.__doc__ = getattr(fn, "__doc__", None)
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__wrapped__ = fn
-        self._session: Session | None = None
+        self._session: BaseSession | None = None
         self._options: dict[str, Any] = {"name": self.__name__, "cpus": DEFAULT_CPUS}
         self._change(task_options)
 
@@ -117,7 +117,7 @@ class Delayed:
         session._register(*task._outputs, task)
         return task
 
-    def _function(self, session: Session) -> DataObject:
+    def _function(self, session: BaseSession) -> DataObject:
         """The function as a kept constant of the session."""
         try:
             known = session._static_data.get(self.fn)

@@ -18,7 +18,7 @@ from rain.common.labeled_list import LabeledList
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
     from rain.client.shape import TaskOptions
 
 STDIN, STDOUT = "+in", "+out"
@@ -165,7 +165,7 @@ class Execute(Task):
         shell: bool = False,
         *,
         cpus: int | None = DEFAULT_CPUS,
-        session: Session | None = None,
+        session: BaseSession | None = None,
         input_files: Iterable[Any] | None = None,
         output_files: Iterable[Any] | None = None,
         **options: Any,
@@ -189,7 +189,7 @@ class Execute(Task):
         command: Command,
         objects: list[DataObject],
         outputs: list[OutputBase],
-        session: Session | None,
+        session: BaseSession | None,
         options: TaskOptions,
     ) -> None:
         self._build(

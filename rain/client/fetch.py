@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import os
-import time
 from array import array
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rain.client.asking import wait_for
+from rain.client.deadlines import deadline_of, remaining
 from rain.client.specs import object_info, size_of
 from rain.common.data_instance import DataInstance, check_free
-from rain.common.data_type import DataType
 from rain.common.errors import RainConnectionError, RainException
 from rain.common.states import DataObjectState
 from rain.net.dataclient import DataUnavailable
 from rain.protocol.messages import FetchObjects, ObjectsFetched
 
 if TYPE_CHECKING:
+    from rain.client.base import BaseSession
     from rain.client.connection import Question
     from rain.client.data import DataObject
-    from rain.client.session import Session
-    from rain.net.dataclient import DataClient
+    from rain.client.front import Front
 
 MAX_ROUNDS = 5
 """How often the server is asked for other holders of values that could not be read."""
 
 
-def fetch_values(
-    session: Session,
+async def fetch_values(
+    front: Front,
+    session: BaseSession,
     objects: list[DataObject],
     timeout: float | None,
-    to: str | Path | None,
+    to: str | Path | None = None,
     *,
     submit: bool = False,
 ) -> list[DataInstance]:
     """Values of kept, submitted objects, once they are finished.
 
     Args:
+        front: by which the server is asked.
         session: theirs.
         objects: any number.
         timeout: seconds to wait for them to be finished.
@@ -50,20 +53,21 @@ def fetch_values(
         RainTimeoutError: `timeout` seconds are over.
         TaskException: the session has failed.
     """
-    return Fetch(session, objects, timeout, to, submit=submit).run()
+    return await _Fetch(front, session, objects, timeout, to, submit=submit).run()
 
 
-class Fetch:
+class _Fetch:
     """One fetch of any number of objects."""
 
     def __init__(
         self,
-        session: Session,
+        front: Front,
+        session: BaseSession,
         objects: list[DataObject],
-        timeout: float | None = None,
-        to: str | Path | None = None,
+        timeout: float | None,
+        to: str | Path | None,
         *,
-        submit: bool = False,
+        submit: bool,
     ) -> None:
         self._submit = False
         for dataobj in objects:
@@ -76,39 +80,28 @@ class Fetch:
                 self._submit = True
             if to is not None and dataobj.is_directory():
                 check_free(to)
+        self._front = front
         self._session = session
         self._objects = objects
-        self._to = to
+        self._to = None if to is None else Path(os.path.abspath(to))
         self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = deadline_of(timeout)
         self._rounds = 0
         self._missing = list(dict.fromkeys(objects))
         self._unreachable: dict[str, str] = {}
         self._found: dict[DataObject, DataInstance] = {}
 
-    def run(self) -> list[DataInstance]:
+    async def run(self) -> list[DataInstance]:
         """Ask until all values are there."""
         while self._missing:
-            make, what = self.question()
-            timeout = self._timeout
-            if self._deadline is not None and timeout:
-                timeout = max(self._deadline - time.monotonic(), 0.0)
-            reply = self._session._wait_for(make, what, timeout, submit=self._submit)
+            make, what = self._question()
+            timeout = remaining(self._deadline) if self._timeout else self._timeout
+            reply = await wait_for(self._front, self._session, make, what, timeout, submit=self._submit)
             assert isinstance(reply, ObjectsFetched)
-            self.take(reply)
-        return self.instances
-
-    @property
-    def instances(self) -> list[DataInstance]:
-        """The values, once nothing is missing."""
+            await self._take(reply)
         return [self._found[dataobj] for dataobj in self._objects]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all values are there."""
-        return not self._missing
-
-    def question(self) -> Question:
+    def _question(self) -> Question:
         """The request for what is missing."""
         missing, session = self._missing, self._session.session_id
         numbers = array("I", [dataobj._number for dataobj in missing])
@@ -116,7 +109,7 @@ class Fetch:
         what = f"fetching {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         return (lambda seq: FetchObjects(seq, session, numbers, unreachable)), what
 
-    def take(self, reply: ObjectsFetched) -> None:
+    async def _take(self, reply: ObjectsFetched) -> None:
         """Take the values in an answer, and read those which workers have.
 
         Raises:
@@ -124,7 +117,7 @@ class Fetch:
         """
         self._submit = False
         self._rounds += 1
-        self._take(self._missing, reply)
+        await self._take_values(self._missing, reply)
         self._missing = [dataobj for dataobj in self._missing if dataobj not in self._found]
         if self._missing and self._rounds == MAX_ROUNDS:
             reasons = "; ".join(f"{holder}: {reason}" for holder, reason in self._unreachable.items())
@@ -132,12 +125,12 @@ class Fetch:
                 f"The value of {self._missing[0]!r} could not be read from any holder ({reasons})"
             )
 
-    def _take(self, missing: list[DataObject], reply: ObjectsFetched) -> None:
+    async def _take_values(self, missing: list[DataObject], reply: ObjectsFetched) -> None:
         for position, dataobj in enumerate(missing):
             value = reply.values[position] if reply.values else None
             source: bytes | memoryview | Path | None = value
             if value is None:
-                source = self._read(dataobj, reply.holders[position])
+                source = await self._read(dataobj, reply.holders[position])
             if source is None:
                 continue
             packed = reply.infos[position] if reply.infos else None
@@ -146,18 +139,15 @@ class Fetch:
             dataobj._own_state = DataObjectState.finished
             self._found[dataobj] = self._instance(dataobj, source)
 
-    def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:
+    async def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:
         """The value, or the file it was written to, from the first holder that has it; None if there is none."""
-        client = self._session.client
-        assert client is not None
         session, number = dataobj.id
         for holder in holders:
             try:
                 if self._to is not None:
                     read = _read_file if dataobj.is_blob() else _read_tree
-                    return read(client._data, holder, session, number, Path(os.path.abspath(self._to)))
-                value, _ = client._data.fetch_bytes(holder, session, number)
-                return memoryview(value).toreadonly()
+                    return await read(self._front, holder, session, number, self._to)
+                return await self._front.read_bytes(holder, session, number)
             except DataUnavailable as error:
                 self._unreachable[holder] = str(error)
         return None
@@ -180,25 +170,33 @@ class Fetch:
         )
 
 
-def _read_file(data: DataClient, holder: str, session: int, number: int, path: Path) -> Path:
+_fetches = count()
+
+
+def _beside(path: Path) -> Path:
+    """Where what is not complete lies; no two fetches have the same place."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{next(_fetches)}.part")
+
+
+async def _read_file(front: Front, holder: str, session: int, number: int, path: Path) -> Path:
     """Fetch into a new file beside `path`, then put it in its place: a failure leaves what was there."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = _beside(path)
     try:
         unfinished.touch()  # with the usual mode; fetch_file would make it private
-        data.fetch_file(holder, session, number, unfinished)
+        await front.read_file(holder, session, number, unfinished)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
 
 
-def _read_tree(data: DataClient, holder: str, session: int, number: int, path: Path) -> Path:
+async def _read_tree(front: Front, holder: str, session: int, number: int, path: Path) -> Path:
     """Fetch the tar of a directory into a file beside `path`, then unpack it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    archive = path.with_name(f".{path.name}.{os.getpid()}.part")
+    archive = _beside(path)
     try:
-        data.fetch_file(holder, session, number, archive)
-        DataInstance(DataType.DIRECTORY, path=archive).write(path)
+        await front.read_file(holder, session, number, archive)
+        await front.unpack(archive, path)
     finally:
         archive.unlink(missing_ok=True)
     return path

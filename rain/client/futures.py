@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 from array import array
 from contextlib import suppress
@@ -10,11 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.client.array import TaskArray
 from rain.client.array_results import BATCH, values_of
-from rain.client.core import result_of
+from rain.client.asking import submit, wait_for
+from rain.client.core import result_of as answer_of
 from rain.client.data import DataObject
+from rain.client.deadlines import deadline_of, remaining
 from rain.client.failures import to_exception
 from rain.client.fetch import fetch_values
-from rain.client.results import deadline_of, objects_of, prepare, remaining, result_from
+from rain.client.front import run
+from rain.client.results import objects_of, prepare, result_from, result_of
 from rain.client.states import ask_states
 from rain.client.task import Task
 from rain.common.errors import RainConnectionError, RainException, RainTimeoutError
@@ -22,11 +24,14 @@ from rain.common.failure import Failure
 from rain.protocol.messages import WAIT_ALL, WAIT_SOME, Wait, WaitDone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from rain.client.base import BaseSession
     from rain.client.connection import Question
     from rain.client.core import Request
-    from rain.client.session import Session
+    from rain.client.front import Front, Mailbox
+
+    FrontOf = Callable[[BaseSession], Front]
 
 Thing: TypeAlias = "Task | DataObject"
 Leaf: TypeAlias = "Task | DataObject | TaskArray"
@@ -38,7 +43,7 @@ _WARNING_INTERVAL = 0.5
 class _Watch:
     """What is waited for in one session: number -> handle, or the array whose member it is."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BaseSession) -> None:
         self.session = session
         self.waiting: dict[int, Leaf] = {}
 
@@ -54,7 +59,7 @@ class _Watch:
 
     def take(self, request: Request) -> list[Thing]:
         """What is terminal by an answer; everything if the session has failed."""
-        reply = result_of(request)
+        reply = answer_of(request)
         if isinstance(reply, Failure) and reply.kind not in ("task", "session"):
             raise to_exception(reply, None)
         numbers = reply.ids if isinstance(reply, WaitDone) else array("I", self.waiting)
@@ -68,97 +73,155 @@ class _Watch:
         return found
 
 
+class _Completing:
+    """One question under way in each of several sessions.
+
+    Args:
+        watches: what is waited for.
+        mode: WAIT_SOME or WAIT_ALL.
+        front_of: by which a session is asked.
+        timeout: seconds for the whole, for the text of the error.
+        deadline: when they are over.
+    """
+
+    def __init__(
+        self, watches: list[_Watch], mode: int, front_of: FrontOf, timeout: float | None, deadline: float | None
+    ) -> None:
+        self._watches = watches
+        self._mode = mode
+        self._front_of = front_of
+        self._timeout = timeout
+        self._deadline = deadline
+        self._requests: dict[_Watch, Request] = {}
+        self._mailbox: Mailbox | None = None
+
+    async def start(self) -> None:
+        """Ask in all sessions."""
+        for watch in self._watches:
+            self._listen(watch)
+        if self._timeout == 0:
+            for watch in self._watches:
+                await self._poll(watch)
+
+    async def more(self) -> list[Thing]:
+        """What became terminal, at least one thing; nothing at the end."""
+        while self._requests:
+            watch, request = await self._next()
+            found = watch.take(request)
+            self._listen(watch)
+            if found:
+                return found
+        return []
+
+    async def all(self) -> None:
+        """Until all answers have come; the first failure is raised at once."""
+        while self._requests:
+            watch, request = await self._next()
+            watch.session._raise_failure(answer_of(request))
+
+    def drop(self) -> None:
+        """Nobody wants the answers any more."""
+        for watch, request in self._requests.items():
+            with suppress(RainException):
+                self._front_of(watch.session).drop(request)
+
+    def _listen(self, watch: _Watch) -> None:
+        if not watch.waiting:
+            return
+        watch.session._check_connected()
+        front = self._front_of(watch.session)
+        if self._mailbox is None:
+            self._mailbox = front.mailbox()
+        put = self._mailbox.put
+        make, what = watch.question(self._mode)
+        self._requests[watch] = front.listen(
+            make, what, session=watch.session.session_id, on_done=lambda request: put((watch, request))
+        )
+
+    async def _poll(self, watch: _Watch) -> None:
+        """When this returns, the server has dealt with the question before."""
+        if watch.waiting:
+            with suppress(RainException):
+                numbers = array("I", [next(iter(watch.waiting))])
+                await ask_states(self._front_of(watch.session), watch.session, numbers)
+
+    async def _next(self) -> tuple[_Watch, Request]:
+        assert self._mailbox is not None
+        while True:
+            left = remaining(self._deadline)
+            try:
+                item: tuple[_Watch, Request] = await self._mailbox.next(
+                    _WARNING_INTERVAL if left is None else min(left, _WARNING_INTERVAL)
+                )
+            except TimeoutError:
+                if left is not None and left <= _WARNING_INTERVAL:
+                    raise RainTimeoutError(
+                        f"Timeout of {self._timeout} s expired while waiting for tasks and objects; the work goes on"
+                    ) from None
+            else:
+                del self._requests[item[0]]
+                return item
+            for watch in self._requests:
+                watch.session._check_connected()
+                self._front_of(watch.session).issue_warnings(watch.session.session_id)
+
+
 class Completed:
     """The iterator that `as_completed` returns; both a plain and an asynchronous one."""
 
-    def __init__(self, items: Iterable[Leaf], timeout: float | None) -> None:
+    def __init__(self, items: Iterable[Leaf], timeout: float | None, *, in_loop: bool = False) -> None:
         leaves = list(dict.fromkeys([items] if isinstance(items, (Task, DataObject)) else items))
         self._deadline = deadline_of(timeout)
         self._timeout = timeout
-        self._numbers: dict[Session, int] = {}
-        self._watches: dict[Session, _Watch] = {}
         for leaf in leaves:
             if not isinstance(leaf, (Task, DataObject, TaskArray)):
                 raise TypeError(f"Tasks and data objects are expected, not {leaf!r}")
             _keep(leaf)
-            session = leaf._session
-            self._numbers[session] = max(self._numbers.get(session, 0), _number(leaf))
-            self._watches.setdefault(session, _Watch(session)).add(leaf)
+        self._leaves = leaves
         self._plain: Iterator[Thing] | None = None
         self._asynchronous: AsyncIterator[Thing] | None = None
-        if not _in_loop():
-            self._submit()
-
-    def _submit(self) -> None:
-        for session, number in self._numbers.items():
-            if number >= session._submitted:
-                session.submit()
+        if not (in_loop or _in_loop()):
+            run(_submit(leaves, _blocking_front))
 
     def __iter__(self) -> Completed:
         return self
 
     def __next__(self) -> Thing:
         if self._plain is None:
-            self._submit()
             self._plain = self._iterate()
         return next(self._plain)
 
     def _iterate(self) -> Iterator[Thing]:
-        answers: queue.SimpleQueue[tuple[_Watch, Request]] = queue.SimpleQueue()
-        requests: dict[_Watch, Request] = {}
+        run(_submit(self._leaves, _blocking_front))
+        completing = self._completing(_blocking_front)
         try:
-            for watch in self._watches.values():
-                _listen(watch, WAIT_SOME, requests, answers)
-            if self._timeout == 0:
-                _poll(self._watches.values())
-            while requests:
-                watch, request = _next_answer(answers, requests, self._deadline, self._timeout)
-                del requests[watch]
-                found = watch.take(request)
-                _listen(watch, WAIT_SOME, requests, answers)
+            run(completing.start())
+            while found := run(completing.more()):
                 yield from found
         finally:
-            _drop(requests)
+            completing.drop()
 
     def __aiter__(self) -> Completed:
         return self
 
     async def __anext__(self) -> Thing:
         if self._asynchronous is None:
-            self._asynchronous = self._iterate_asynchronously()
+            self._asynchronous = self._iterate_in_loop()
         return await anext(self._asynchronous)
 
-    async def _iterate_asynchronously(self) -> AsyncIterator[Thing]:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        answers: asyncio.Queue[tuple[_Watch, Request]] = asyncio.Queue()
-        requests: dict[_Watch, Request] = {}
-
-        def listen(watch: _Watch) -> None:
-            def on_done(request: Request) -> None:
-                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    loop.call_soon_threadsafe(answers.put_nowait, (watch, request))
-
-            if watch.waiting:
-                requests[watch] = _ask(watch, WAIT_SOME, on_done)
-
-        await asyncio.to_thread(self._submit)
+    async def _iterate_in_loop(self) -> AsyncIterator[Thing]:
+        await _submit(self._leaves, front_in_loop)
+        completing = self._completing(front_in_loop)
         try:
-            for watch in self._watches.values():
-                listen(watch)
-            while requests:
-                try:
-                    watch, request = await asyncio.wait_for(answers.get(), remaining(self._deadline))
-                except TimeoutError:
-                    raise _expired(self._timeout) from None
-                del requests[watch]
-                found = watch.take(request)
-                listen(watch)
+            await completing.start()
+            while found := await completing.more():
                 for thing in found:
                     yield thing
         finally:
-            _drop(requests)
+            completing.drop()
+
+    def _completing(self, front_of: FrontOf) -> _Completing:
+        return _Completing(_watches(self._leaves), WAIT_SOME, front_of, self._timeout, self._deadline)
 
 
 def as_completed(items: Iterable[Leaf], timeout: float | None = None) -> Completed:
@@ -190,23 +253,28 @@ def gather(*items: Any, return_exceptions: bool = False, timeout: float | None =
         TaskException: a task failed; raised at once.
         RainTimeoutError: `timeout` seconds are over.
     """
+    return run(gather_results(items, _blocking_front, return_exceptions, timeout))
+
+
+async def gather_results(
+    items: tuple[Any, ...], front_of: FrontOf, return_exceptions: bool, timeout: float | None
+) -> Any:
+    """See `gather`; `front_of` gives the front by which a session is asked."""
     nest = items[0] if len(items) == 1 and not isinstance(items[0], (Task, DataObject)) else list(items)
     leaves: dict[Leaf, Any] = {}
     _collect(nest, leaves)
     deadline = deadline_of(timeout)
     for leaf in leaves:
         _keep(leaf)
-    for leaf in leaves:
-        if not leaf._session._submitted > _number(leaf):
-            leaf._session.submit()
+    await _submit(leaves, front_of)
     if return_exceptions:
-        for _ in Completed(leaves, remaining(deadline)):
-            pass
+        await _wait(leaves, WAIT_SOME, front_of, timeout, deadline)
         for leaf in leaves:
-            leaves[leaf] = _outcome(leaf)
+            leaves[leaf] = await _outcome(front_of(leaf._session), leaf)
     else:
-        _wait_for_all(leaves, deadline, timeout)
-        _fetch_all(leaves, deadline)
+        if len({leaf._session for leaf in leaves}) > 1:  # the first failure is to be raised at once
+            await _wait(leaves, WAIT_ALL, front_of, timeout, deadline)
+        await _fetch_all(leaves, front_of, deadline)
     return _rebuilt(nest, leaves)
 
 
@@ -231,61 +299,74 @@ def _rebuilt(nest: Any, leaves: dict[Leaf, Any]) -> Any:
     return nest
 
 
-def _wait_for_all(leaves: Iterable[Leaf], deadline: float | None, timeout: float | None) -> None:
-    """Where several sessions are involved: until all is finished, or the first failure."""
-    watches: dict[Session, _Watch] = {}
+def _watches(leaves: Iterable[Leaf]) -> list[_Watch]:
+    watches: dict[BaseSession, _Watch] = {}
     for leaf in leaves:
         watches.setdefault(leaf._session, _Watch(leaf._session)).add(leaf)
-    if len(watches) < 2:
-        return
-    answers: queue.SimpleQueue[tuple[_Watch, Request]] = queue.SimpleQueue()
-    requests: dict[_Watch, Request] = {}
+    return list(watches.values())
+
+
+async def _submit(leaves: Iterable[Leaf], front_of: FrontOf) -> None:
+    """Submit the sessions of what is not submitted."""
+    for leaf in leaves:
+        session = leaf._session
+        front = front_of(session)
+        if _number(leaf) >= session._submitted:
+            await submit(front, session)
+
+
+async def _wait(
+    leaves: Iterable[Leaf], mode: int, front_of: FrontOf, timeout: float | None, deadline: float | None
+) -> None:
+    """Until everything is terminal, or, with WAIT_ALL, until the first failure."""
+    completing = _Completing(_watches(leaves), mode, front_of, timeout, deadline)
     try:
-        for watch in watches.values():
-            _listen(watch, WAIT_ALL, requests, answers)
-        if timeout == 0:
-            _poll(watches.values())
-        while requests:
-            watch, request = _next_answer(answers, requests, deadline, timeout)
-            del requests[watch]
-            watch.session._raise_failure(result_of(request))
+        await completing.start()
+        if mode == WAIT_ALL:
+            await completing.all()
+        else:
+            while await completing.more():
+                pass
     finally:
-        _drop(requests)
+        completing.drop()
 
 
-def _fetch_all(leaves: dict[Leaf, Any], deadline: float | None) -> None:
+async def _fetch_all(leaves: dict[Leaf, Any], front_of: FrontOf, deadline: float | None) -> None:
     """Put the results in; one request for many tasks and objects of a session."""
-    by_session: dict[Session, list[Thing]] = {}
+    by_session: dict[BaseSession, list[Thing]] = {}
     for leaf in leaves:
         if isinstance(leaf, TaskArray):
-            leaves[leaf] = values_of(leaf, remaining(deadline))
+            leaves[leaf] = await values_of(front_of(leaf._session), leaf, remaining(deadline))
         else:
             by_session.setdefault(leaf._session, []).append(leaf)
     for session, things in by_session.items():
+        front = front_of(session)
         bare = [thing for thing in things if not objects_of(thing)]
         if bare:
-            session._wait_for(*_wait_question(session, bare), remaining(deadline))
+            await wait_for(front, session, *_wait_question(session, bare), remaining(deadline))
         for start in range(0, len(things), BATCH):
             some = things[start : start + BATCH]
             objects = [dataobj for thing in some for dataobj in objects_of(thing)]
-            instances = iter(fetch_values(session, objects, remaining(deadline), None))
+            instances = iter(await fetch_values(front, session, objects, remaining(deadline)))
             for thing in some:
                 leaves[thing] = result_from(thing, [next(instances) for _ in objects_of(thing)])
 
 
-def _wait_question(session: Session, things: list[Thing]) -> Question:
+def _wait_question(session: BaseSession, things: list[Thing]) -> Question:
     numbers = array("I", [thing._number for thing in things])
     return (lambda seq: Wait(seq, session.session_id, WAIT_ALL, numbers)), f"waiting for {len(things)} tasks"
 
 
-def _outcome(leaf: Leaf) -> Any:
+async def _outcome(front: Front, leaf: Leaf) -> Any:
     """The result of what is terminal, or the exception."""
     try:
-        return leaf.result()
+        if isinstance(leaf, TaskArray):
+            return await values_of(front, leaf, None)
+        return await result_of(front, leaf, None)
     except (RainTimeoutError, RainConnectionError):
         raise
     except RainException as error:
-        return [_outcome(member) for member in leaf] if isinstance(leaf, TaskArray) else error
+        return [await _outcome(front, member) for member in leaf] if isinstance(leaf, TaskArray) else error
 
 
 def _keep(leaf: Leaf) -> None:
@@ -302,57 +383,17 @@ def _number(leaf: Leaf) -> int:
     return leaf._first if isinstance(leaf, TaskArray) else leaf._number
 
 
-def _listen(
-    watch: _Watch,
-    mode: int,
-    requests: dict[_Watch, Request],
-    answers: queue.SimpleQueue[tuple[_Watch, Request]],
-) -> None:
-    if watch.waiting:
-        requests[watch] = _ask(watch, mode, lambda request: answers.put((watch, request)))
+def _blocking_front(session: BaseSession) -> Front:
+    if session._is_asynchronous:
+        raise RainException(
+            f"{session!r} belongs to an asyncio client: use `async for` with as_completed, and rain.client.aio.gather"
+        )
+    return session._front
 
 
-def _ask(watch: _Watch, mode: int, on_done: Any) -> Request:
-    make, what = watch.question(mode)
-    session = watch.session
-    return session._connected().listen(make, what, session=session.session_id, on_done=on_done)
-
-
-def _drop(requests: dict[_Watch, Request]) -> None:
-    for watch, request in requests.items():
-        client = watch.session.client
-        if client is not None:
-            with suppress(RainException):
-                client._connection.drop(request)
-
-
-def _poll(watches: Iterable[_Watch]) -> None:
-    """When this returns, the server has dealt with all questions before."""
-    for watch in watches:
-        if watch.waiting:
-            with suppress(RainException):
-                ask_states(watch.session, array("I", [next(iter(watch.waiting))]))
-
-
-def _next_answer(
-    answers: queue.SimpleQueue[tuple[_Watch, Request]],
-    requests: Iterable[_Watch],
-    deadline: float | None,
-    timeout: float | None,
-) -> tuple[_Watch, Request]:
-    while True:
-        left = remaining(deadline)
-        try:
-            return answers.get(timeout=_WARNING_INTERVAL if left is None else min(left, _WARNING_INTERVAL))
-        except queue.Empty:
-            if left is not None and left <= _WARNING_INTERVAL:
-                raise _expired(timeout) from None
-        for watch in requests:
-            watch.session._connected().issue_warnings(watch.session.session_id, 5)
-
-
-def _expired(timeout: float | None) -> RainTimeoutError:
-    return RainTimeoutError(f"Timeout of {timeout} s expired while waiting for tasks and objects; the work goes on")
+def front_in_loop(session: BaseSession) -> Front:
+    """The front by which a session is asked from a coroutine."""
+    return session._front_in_loop
 
 
 def _in_loop() -> bool:

@@ -14,8 +14,8 @@ from rain.common.errors import RainException
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable
 
+    from rain.client.base import BaseSession
     from rain.client.data import DataObject
-    from rain.client.session import Session
 
 RENDER_TIMEOUT = 120.0
 """Seconds that Graphviz may take."""
@@ -158,7 +158,7 @@ class Graph:
         return self._render("svg").decode()
 
 
-def session_graph(session: Session, show_ids: bool = True) -> Graph:
+def session_graph(session: BaseSession, show_ids: bool = True) -> Graph:
     """Tasks (ovals) and data objects (boxes, outlined if kept) of a session; keys of the nodes are their ids."""
     graph = Graph()
     things = session._things

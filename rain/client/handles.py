@@ -13,7 +13,7 @@ from rain.client.task import Task
 
 if TYPE_CHECKING:
     from rain.client.array import TaskArray
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
     from rain.client.shape import TaskShape
     from rain.client.site import Site
 
@@ -30,7 +30,7 @@ class DelayedOutput(DataObject):
     __slots__ = ()
 
     def __del__(self) -> None:
-        session: Session | None = getattr(self, "_session", None)
+        session: BaseSession | None = getattr(self, "_session", None)
         if session is not None and self._keep and session.active and self._is_submitted:
             session._dropped.append((session.session_id, self._number, 1))
 
@@ -44,11 +44,19 @@ class ArrayTask(DelayedTask):
 
 
 class ArrayOutput(DataObject):
-    """The output of an `ArrayTask`."""
+    """The output of an `ArrayTask`; the array knows whether it is kept."""
 
     __slots__ = ("_array",)
 
     _array: TaskArray
+
+    @property
+    def _keep(self) -> bool:
+        return self._array._is_kept(self._number)
+
+    @_keep.setter
+    def _keep(self, keep: bool) -> None:
+        self._array._keep_one(self._number, keep)
 
 
 WEAK_TYPES: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayTask, ArrayOutput})

@@ -22,13 +22,17 @@ _main_thread_id = threading.main_thread().ident
 class InterruptGuard:
     """`with InterruptGuard() as guard:` holds SIGINT back, except inside `with guard.waiting():`.
 
+    Args:
+        once: only the first SIGINT is held back; the second one interrupts at any instruction.
+
     Only in the main thread, and only where SIGINT has a Python handler; elsewhere it does nothing, since no
     KeyboardInterrupt can appear there. Inside of another guard nothing is raised at all: the outer one holds it back.
     """
 
-    __slots__ = ("_handler", "_held_back", "_is_waiting")
+    __slots__ = ("_handler", "_held_back", "_is_waiting", "_once")
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
         self._handler: Callable[[int, FrameType | None], object] | None = None
         self._held_back = False
         self._is_waiting = False
@@ -47,7 +51,8 @@ class InterruptGuard:
             self._deliver()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._is_waiting and self._handler is not None:
+        if self._handler is not None and (self._is_waiting or (self._once and self._held_back)):
+            self._held_back = False
             self._handler(number, frame)
         else:
             self._held_back = True

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.client.connect import Target, dashboard_url_of, open_connection
 from rain.common.errors import RainConnectionError, RainException
 from rain.common.units import parse_duration
-from rain.launch.processes import ProcessGroup, child_environment, wait_access_file, wait_ready
+from rain.launch.processes import (
+    ProcessGroup,
+    access_file_pauses,
+    child_environment,
+    ended_pauses,
+    ready_pauses,
+    wait_ready,
+)
 from rain.net.secret import Secret, generate_secret
 from rain.protocol.messages import GetServerInfo, ServerInfo, StopServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from rain.client.client import Client
+    from rain.client.front import Front
     from rain.launch.processes import LocalProcess
 
 _STOP_SECONDS = 2.0
@@ -61,6 +69,29 @@ class LocalCluster:
         timeout: float | str = 10.0,
     ) -> None:
         cpus_of_workers = _cpus_of_workers(workers, cpus)
+        for seconds in self._starting(cpus_of_workers, resources, workdir, logdir, timeout):
+            time.sleep(seconds)
+
+    @classmethod
+    async def _start_in_loop(cls) -> LocalCluster:
+        """A cluster of one worker, made without blocking the loop."""
+        import asyncio
+
+        made = cls.__new__(cls)
+        with closing(made._starting(_cpus_of_workers(1, None), None, None, None, 10.0)) as pauses:
+            for seconds in pauses:
+                await asyncio.sleep(seconds)
+        return made
+
+    def _starting(
+        self,
+        cpus_of_workers: list[int],
+        resources: Mapping[str, Any] | None,
+        workdir: str | Path | None,
+        logdir: str | Path | None,
+        timeout: float | str,
+    ) -> Generator[float, None, None]:
+        """Start everything; the caller does the waiting: it is told how many seconds."""
         self._resources = dict(resources or {})
         self._timeout = parse_duration(timeout)
         self._started_workers = 0
@@ -70,12 +101,12 @@ class LocalCluster:
             self._workdir = _directory(workdir, private / "work")
             self.logdir = str(_directory(logdir, private / "logs"))
             self._environ = child_environment(os.environ)
-            self._start(cpus_of_workers)
+            yield from self._start(cpus_of_workers)
         except BaseException:
             self._group.close()
             raise
 
-    def _start(self, cpus_of_workers: list[int]) -> None:
+    def _start(self, cpus_of_workers: list[int]) -> Generator[float, None, None]:
         deadline = time.monotonic() + self._timeout
         private = self._group.directory
         self._token_file = private / "token"
@@ -94,14 +125,14 @@ class LocalCluster:
             Path(self.logdir),
             self._environ,
         )
-        path, access = wait_access_file(access_dir, server, deadline)
+        path, access = yield from access_file_pauses(access_dir, server, deadline)
         self.address = str(access.address)
         self.http_url = dashboard_url_of(access)
         self.access_file = str(path)
         self._known = Target(access.address, Secret(token, f"access file {path}"), self.http_url)
         for count in cpus_of_workers:
             self._start_worker(count)
-        wait_ready(self._group.processes, self._group.processes, deadline)
+        yield from ready_pauses(self._group.processes, self._group.processes, deadline)
 
     def _start_worker(self, cpus: int) -> LocalProcess:
         name = f"worker-{self._started_workers}"
@@ -174,6 +205,19 @@ class LocalCluster:
         if seconds and all(process.popen.poll() is None for process in self._group.processes):
             with suppress(RainException):
                 self._stop_in_order(seconds)
+        self._group.close()
+
+    async def _close_in_loop(self, front: Front, seconds: float) -> None:
+        """As `close`, over a connection of the loop and without blocking it."""
+        import asyncio
+
+        if not self._group.is_owner:
+            return
+        deadline = time.monotonic() + seconds
+        with suppress(RainException):
+            await front.ask(StopServer, "stopping the server", timeout=min(seconds, _STOP_SECONDS))
+            for pause in ended_pauses(self._group.processes, deadline):
+                await asyncio.sleep(pause)
         self._group.close()
 
     def _stop_in_order(self, seconds: float) -> None:

@@ -22,14 +22,16 @@ from rain.common.packing import PLAIN_TYPES, PickledValue
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
     Column = list[Any] | TaskArray
 
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
-def map_tasks(session: Session, fn: Any, iterables: tuple[Iterable[Any], ...], options: dict[str, Any]) -> TaskArray:
+def map_tasks(
+    session: BaseSession, fn: Any, iterables: tuple[Iterable[Any], ...], options: dict[str, Any]
+) -> TaskArray:
     """Make the array; see `Session.map`."""
     if not iterables:
         raise TypeError("map() needs at least one iterable of arguments")
@@ -70,7 +72,7 @@ def _columns(iterables: tuple[Iterable[Any], ...]) -> list[Column]:
 
 
 def _pack(
-    session: Session, packer: ArgumentPacker, columns: list[Column]
+    session: BaseSession, packer: ArgumentPacker, columns: list[Column]
 ) -> tuple[list[bytes], array[int] | None, array[int] | None, list[Any]]:
     """Packed arguments, number of inputs and their ids (None: those of the handles), and the handles."""
     references = [_references(session, column) for column in columns]
@@ -137,7 +139,7 @@ def _packable(column: Column) -> list[Any] | None:
     return values
 
 
-def _references(session: Session, column: Column) -> array[int] | None:
+def _references(session: BaseSession, column: Column) -> array[int] | None:
     """Ids of the data objects of a column that holds nothing else."""
     if isinstance(column, TaskArray):
         _check_own(session, column)
@@ -150,7 +152,7 @@ def _references(session: Session, column: Column) -> array[int] | None:
     return array("I", [dataobj._number for dataobj in objects])
 
 
-def _check_own(session: Session, thing: DataObject | TaskArray) -> None:
+def _check_own(session: BaseSession, thing: DataObject | TaskArray) -> None:
     if thing._session is not session:
         raise RainException(
             f"{thing!r} belongs to session {thing._session.session_id}, the tasks to session {session.session_id}; "

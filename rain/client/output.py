@@ -15,8 +15,8 @@ from rain.common.labeled_list import LabeledList
 if TYPE_CHECKING:
     from typing import Self
 
+    from rain.client.base import BaseSession
     from rain.client.data import DataObject
-    from rain.client.session import Session
 
 
 class OutputBase:
@@ -126,7 +126,7 @@ class OutputBase:
         """The spec of the data objects made from this output."""
         return object_shape(self.label or "", self.content_type or "", self.data_type, self.size_hint)
 
-    def create_data_object(self, session: Session | None = None) -> DataObject:
+    def create_data_object(self, session: BaseSession | None = None) -> DataObject:
         """Make and register a data object as described here, in `session` or the active one."""
         from rain.client.data import declare
 

@@ -13,7 +13,7 @@ from rain.client.output import OutputSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
 
 class Program:
@@ -63,7 +63,7 @@ class Program:
         )
         self._outputs = OutputSpec(self._command.outputs)
         self._labels = frozenset(one.label for one in self._command.inputs)
-        self._session: Session | None = None
+        self._session: BaseSession | None = None
         self._options: dict[str, Any] = {}
         self._change({"name": name, "cpus": cpus, **task_options})
 

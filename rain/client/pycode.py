@@ -23,7 +23,7 @@ from rain.common.packing import PLAIN_TYPES, PickledValue, cloud_dump, dump_valu
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
 TASK_TYPE = "py/"
 MAX_PICKLE = 256 << 10
@@ -92,7 +92,7 @@ class Remote:
         self.outputs = _outputs(self._signature, outputs).with_encode(auto_encode)
         self.cpus = cpus
         self.default_name = name if name is not None else getattr(fn, "__name__", type(fn).__name__)
-        self._session: Session | None = task_options.pop("session", None)
+        self._session: BaseSession | None = task_options.pop("session", None)
         self._options: dict[str, Any] = {"cpus": cpus, **task_options}
         self._task_options = read_options(name=self.default_name, **self._options)
         self._own_names = frozenset(self._signature.parameters).intersection(_RESERVED)
@@ -281,7 +281,7 @@ def remote(*args: Any, **options: Any) -> Any:
     return lambda fn: Remote(fn, **options)
 
 
-def _add_function(session: Session, fn: Any, blob: bytes, label: str) -> DataObject:
+def _add_function(session: BaseSession, fn: Any, blob: bytes, label: str) -> DataObject:
     """The function as kept constant of the session."""
     made: DataObject = DataObject.__new__(DataObject)
     made._fill(ObjectShape(label, "cloudpickle"), CONSTANT, blob)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.client.array import TaskArray
+    from rain.client.base import BaseSession
     from rain.client.data import DataObject
-    from rain.client.session import Session
 
 Thing: TypeAlias = "Task | DataObject"
 Item: TypeAlias = "Task | DataObject | TaskArray"
@@ -53,7 +53,7 @@ class Registry:
         self._sweep_at = _FIRST_SWEEP
         self._has_weak = False
 
-    def add(self, session: Session, things: Iterable[Thing]) -> None:
+    def add(self, session: BaseSession, things: Iterable[Thing]) -> None:
         """Give things their numbers."""
         block = self._open
         if block is None:

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from rain.client.asking import submit
 from rain.client.data import DataObject
+from rain.client.deadlines import deadline_of, remaining
 from rain.client.fetch import fetch_values
 from rain.client.handles import ArrayOutput
 from rain.client.states import ask_states
+from rain.client.waiting import wait_for_all
 from rain.common.content_type import has_codec
 from rain.common.data_type import DataType
 from rain.common.errors import RainException, RainTimeoutError
 from rain.common.states import TERMINAL_STATES, DataObjectState
 
 if TYPE_CHECKING:
+    from rain.client.front import Front
     from rain.client.task import Task
     from rain.common.data_instance import DataInstance
 
 
-def result_of_task(task: Task, timeout: float | None) -> Any:
-    """The value of the output, a list for several, None for none."""
-    deadline = deadline_of(timeout)
-    prepare(task)
-    if not task._outputs:
-        if not task._is_submitted:
-            task._session.submit()
-        task._session.wait((task,), timeout=remaining(deadline))
+async def result_of(front: Front, thing: Task | DataObject, timeout: float | None) -> Any:
+    """The value of an object; of a task that of the output, a list for several, None for none."""
+    prepare(thing)
+    session, objects = thing._session, list(objects_of(thing))
+    if not objects:
+        deadline = deadline_of(timeout)
+        if not thing._is_submitted:
+            await submit(front, session)
+        await wait_for_all(front, session, [thing], remaining(deadline))
         return None
-    return result_from(task, fetch_values(task._session, list(task._outputs), timeout, None, submit=True))
-
-
-def result_of_object(dataobj: DataObject, timeout: float | None) -> Any:
-    """The value of an object."""
-    prepare(dataobj)
-    return decoded(fetch_values(dataobj._session, [dataobj], timeout, None, submit=True)[0])
+    return result_from(thing, await fetch_values(front, session, objects, timeout, submit=True))
 
 
 def result_from(thing: Task | DataObject, instances: list[DataInstance]) -> Any:
@@ -51,10 +49,10 @@ def objects_of(thing: Task | DataObject) -> tuple[DataObject, ...]:
     return (thing,) if isinstance(thing, DataObject) else thing._outputs
 
 
-def exception_of(thing: Task | DataObject, timeout: float | None) -> RainException | None:
+async def exception_of(front: Front, thing: Task | DataObject, timeout: float | None) -> RainException | None:
     """The exception that `result` raises, None for none. An expired timeout and a lost connection are raised."""
     try:
-        thing.result(timeout)
+        await result_of(front, thing, timeout)
     except (RainTimeoutError, ConnectionError):
         raise
     except RainException as error:
@@ -62,12 +60,12 @@ def exception_of(thing: Task | DataObject, timeout: float | None) -> RainExcepti
     return None
 
 
-def is_done(thing: Task | DataObject) -> bool:
+async def is_done(front: Front, thing: Task | DataObject) -> bool:
     """Whether the thing is terminal according to the server."""
     if not thing._is_submitted:
         return False
     try:
-        state = ask_states(thing._session, array("I", [thing._number]))[0]
+        (state,) = await ask_states(front, thing._session, array("I", [thing._number]))
     except (RainTimeoutError, ConnectionError):
         raise
     except RainException:  # the session has failed: everything in it is terminal
@@ -105,13 +103,3 @@ def decoded(instance: DataInstance) -> Any:
     if has_codec(instance.content_type):
         return instance.load()
     return instance.get_bytes()
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """The monotonic time at which `timeout` seconds are over; None = never."""
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def remaining(deadline: float | None) -> float | None:
-    """Seconds until a deadline, at least 0."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from typing import TYPE_CHECKING, TypeAlias
+
+from rain.common.errors import RainWarning
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -31,6 +34,16 @@ def here() -> Site:
         frame = frame.f_back
         left -= 1
     return tuple(site)
+
+
+def warn_user(text: str) -> None:
+    """Issue a RainWarning at the first caller that is not Rain's."""
+    level = 1
+    frame: FrameType | None = _getframe(0)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(RainWarning(text), stacklevel=level)
 
 
 def format_site(site: Site) -> str:

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from rain.client.asking import ask
 from rain.client.task import Task
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import GetStates, States
@@ -13,17 +14,19 @@ from rain.protocol.messages import GetStates, States
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rain.client.base import BaseSession
     from rain.client.data import DataObject
-    from rain.client.session import Session
+    from rain.client.front import Front
 
 
-def ask_states(session: Session, numbers: array[int], *, everything: bool = False) -> bytes:
+async def ask_states(
+    front: Front, session: BaseSession, numbers: array[int], *, everything: bool = False
+) -> bytes:
     """One byte (TaskState or DataObjectState) per task or object; everything: of all tasks of the session."""
     if not numbers and not everything:
         return b""
-    reply = session._ask(
-        lambda seq: GetStates(seq, session.session_id, numbers), f"asking for the states of {len(numbers)} things"
-    )
+    make = lambda seq: GetStates(seq, session.session_id, numbers)  # noqa: E731
+    reply = await ask(front, session, make, f"asking for the states of {len(numbers)} things")
     assert isinstance(reply, States)
     return reply.states
 
@@ -33,10 +36,10 @@ def count_states(states: bytes) -> Counter[str]:
     return Counter({TaskState(state).name: count for state, count in sorted(Counter(states).items())})
 
 
-def take_states(session: Session, things: Iterable[Task | DataObject]) -> None:
+async def take_states(session: BaseSession, things: Iterable[Task | DataObject]) -> None:
     """The handles get the states that the server knows."""
     known = list(things)
-    states = ask_states(session, array("I", [thing._number for thing in known]))
+    states = await ask_states(session._front, session, array("I", [thing._number for thing in known]))
     for thing, state in zip(known, states, strict=True):
         session._note(thing)
         if isinstance(thing, Task):
@@ -45,12 +48,12 @@ def take_states(session: Session, things: Iterable[Task | DataObject]) -> None:
             thing._own_state = DataObjectState(state)
 
 
-def take_all_states(session: Session, end: int) -> None:
+async def take_all_states(session: BaseSession, end: int) -> None:
     """All handles of things with numbers below `end` get the states that the server knows."""
     with session._lock:
         things = session._registry.live(make=False)
         arrays = session._registry.arrays()
-    take_states(session, [thing for thing in things if thing._number < end])
+    await take_states(session, [thing for thing in things if thing._number < end])
     for one in arrays:
         if one._first < end:
-            one._take_states(ask_states(session, one._task_numbers()))
+            one._take_states(await ask_states(session._front, session, one._task_numbers()))

@@ -1,4 +1,4 @@
-"""From tasks and data objects to the columns of `SubmitChunk`."""
+"""From tasks, data objects and task arrays to the messages of a submit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rain.client.data import CONSTANT, DECLARED, DataObject
 from rain.client.specs import edited_task, object_shape
 from rain.client.task import Task
 from rain.common.errors import InvalidRequestError
-from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, ConstantPiece, SubmitChunk
+from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, ConstantPiece, SubmitBlock, SubmitChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
     from rain.client.shape import ObjectShape, TaskShape
 
 MAX_NODES = 10_000
@@ -79,7 +79,7 @@ class SubmitPacker:
         templates: number of each template of the session; new ones are added to `new_templates` only.
     """
 
-    def __init__(self, session: Session, templates: dict[bytes, int]) -> None:
+    def __init__(self, session: BaseSession, templates: dict[bytes, int]) -> None:
         self._session = session
         self._known = templates
         self.new_templates: dict[bytes, int] = {}
@@ -88,7 +88,9 @@ class SubmitPacker:
         self._columns = _Columns()
         self._large: set[int] = set()
 
-    def messages(self, things: Iterable[Task | DataObject | TaskArray]) -> Iterator[SubmitChunk | ConstantPiece]:
+    def messages(
+        self, things: Iterable[Task | DataObject | TaskArray]
+    ) -> Iterator[SubmitChunk | SubmitBlock | ConstantPiece]:
         """The messages of the submit, in the order to be sent; the commit is the caller's.
 
         Raises:
@@ -108,7 +110,7 @@ class SubmitPacker:
                 template = self._number_of(thing._shape.packed)
                 if columns.nodes or columns.templates:
                     yield self._flush()
-                yield from thing._chunks(template, MAX_CHUNK)
+                yield from thing._messages(template, MAX_CHUNK)
             elif thing._role == CONSTANT:
                 yield from self._add_constant(thing)
             elif thing._role == DECLARED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rain.client.data import DataObject, output_object, to_dataobj
 from rain.client.embedding import embed
@@ -28,6 +28,7 @@ from rain.common.labeled_list import LabeledList
 from rain.common.states import TaskState
 
 if TYPE_CHECKING:
+    from rain.client.base import BaseSession
     from rain.client.session import Session
     from rain.client.site import Site
     from rain.common.attributes import TaskInfo, TaskSpec
@@ -53,6 +54,8 @@ class Task(metaclass=TaskMeta):
 
         Task(task_type, config=None, inputs=(), outputs=None, session=None, cpus=1)
         Task(inputs=(), outputs=None, *, config=None, session=None, task_type=None, cpus=1, name=None, user_spec=None)
+
+    In an AsyncSession the methods that talk to the server return coroutines.
 
     Args:
         task_type: `"executor/method"`; default the class attribute TASK_TYPE.
@@ -87,7 +90,7 @@ class Task(metaclass=TaskMeta):
     )
 
     _number: int
-    _session: Session
+    _session: BaseSession
     _shape: TaskShape
     _args: bytes | None
     _inputs: tuple[DataObject, ...]
@@ -109,7 +112,7 @@ class Task(metaclass=TaskMeta):
         config: Any = None,
         inputs: Iterable[Any] = (),
         outputs: Any = None,
-        session: Session | None = None,
+        session: BaseSession | None = None,
         cpus: int | None = DEFAULT_CPUS,
         **options: Any,
     ) -> None:
@@ -122,7 +125,7 @@ class Task(metaclass=TaskMeta):
         outputs: Any = None,
         *,
         config: Any = None,
-        session: Session | None = None,
+        session: BaseSession | None = None,
         task_type: str | None = None,
         cpus: int | None = DEFAULT_CPUS,
         **options: Any,
@@ -136,7 +139,7 @@ class Task(metaclass=TaskMeta):
         config: Any,
         inputs: Iterable[Any],
         outputs: Any,
-        session: Session | None,
+        session: BaseSession | None,
         options: TaskOptions,
         *,
         labelled: bool,
@@ -176,8 +179,8 @@ class Task(metaclass=TaskMeta):
 
     @property
     def session(self) -> Session:
-        """The session it belongs to."""
-        return self._session
+        """The session it belongs to; of an asyncio client an AsyncSession."""
+        return cast("Session", self._session)
 
     @property
     def task_type(self) -> str:
@@ -260,19 +263,19 @@ class Task(metaclass=TaskMeta):
 
     def unkeep_outputs(self) -> None:
         """Take the keep flag of all outputs away; see `Session.unkeep`."""
-        self._session.unkeep(self._outputs)
+        return self._session._run(self._session._unkeep(self._outputs))
 
     def fetch_outputs(self) -> list[DataInstance]:
         """The values of all outputs; see `Session.fetch`."""
-        return self._session._fetch_all(self._outputs)
+        return self._session._run(self._session._fetch_each(self._outputs))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the task is finished."""
-        self._session.wait((self,), timeout=timeout)
+        return self._session._run(self._session._wait((self,), timeout))
 
     def update(self) -> None:
         """Refresh state and info."""
-        self._session.update((self,))
+        return self._session._run(self._session._update((self,)))
 
     def result(self, timeout: float | None = None) -> Any:
         """The decoded value of the output, a list for several, None for none; submits the session first if needed.
@@ -282,21 +285,21 @@ class Task(metaclass=TaskMeta):
             RainTimeoutError: `timeout` seconds are over.
             RainException: a submitted output is not kept, or cannot be decoded.
         """
-        from rain.client.results import result_of_task
+        from rain.client.results import result_of
 
-        return result_of_task(self, timeout)
+        return self._session._run(result_of(self._session._front, self, timeout))
 
     def done(self) -> bool:
         """Whether the task is terminal according to the server; False when unsubmitted."""
         from rain.client.results import is_done
 
-        return is_done(self)
+        return self._session._run(is_done(self._session._front, self))
 
     def exception(self, timeout: float | None = None) -> RainException | None:
         """Wait; the exception that `result()` would raise, or None."""
         from rain.client.results import exception_of
 
-        return exception_of(self, timeout)
+        return self._session._run(exception_of(self._session._front, self, timeout))
 
     def cancel(self, timeout: float | None = None) -> bool:
         """Stop the task. True if it was stopped before its end, False if it was already terminal.
@@ -310,12 +313,23 @@ class Task(metaclass=TaskMeta):
         """
         from rain.client.waiting import cancel_task
 
-        return cancel_task(self, timeout)
+        return self._session._run(cancel_task(self, timeout))
+
+    def explain(self) -> str:
+        """Why the task is in its state, as the server knows it: the inputs or the resources that it waits for, where it
+        runs, why it failed, and what happened to it. One or more lines for people.
+
+        Raises:
+            RainException: it is not submitted.
+        """
+        from rain.client.explaining import explain_task
+
+        return self._session._run(explain_task(self))
 
     def __await__(self) -> Generator[Any, None, Any]:
-        from rain.client.awaiting import result_of_thing
+        from rain.client.results import result_of
 
-        return result_of_thing(self).__await__()
+        return result_of(self._session._front_in_loop, self, None).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return embed(self)
@@ -326,7 +340,7 @@ class Task(metaclass=TaskMeta):
 
 
 def call_task(
-    shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], session: Session, *, keep: bool = False
+    shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], session: BaseSession, *, keep: bool = False
 ) -> Task:
     """Make and register a task of a known shape: the outputs first, then the task. The hot path of remote calls."""
     task: Task = _new_task(Task)

@@ -15,7 +15,7 @@ from rain.client.output import Output, OutputBase, OutputDir, to_output
 from rain.client.task import Task
 
 if TYPE_CHECKING:
-    from rain.client.session import Session
+    from rain.client.base import BaseSession
 
 
 class Concat(Task):
@@ -35,10 +35,12 @@ class Concat(Task):
 
     __slots__ = ()
 
-    def __init__(self, inputs: Iterable[Any], *, session: Session | None = None, **options: Any) -> None:
+    def __init__(self, inputs: Iterable[Any], *, session: BaseSession | None = None, **options: Any) -> None:
         self._build_concat(inputs, session, options, task_first=True)
 
-    def _build_concat(self, inputs: Any, session: Session | None, options: dict[str, Any], *, task_first: bool) -> None:
+    def _build_concat(
+        self, inputs: Any, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
+    ) -> None:
         if not isinstance(inputs, (str, bytes, DataObject, Task)) and isinstance(inputs, Iterable):
             inputs = list(inputs)
             for item in inputs:
@@ -71,7 +73,7 @@ class Sleep(Task):
         timeout: Any,
         *,
         cpus: int | None = DEFAULT_CPUS,
-        session: Session | None = None,
+        session: BaseSession | None = None,
         **options: Any,
     ) -> None:
         if _is_number(input) or isinstance(timeout, (DataObject, Task)):
@@ -81,7 +83,7 @@ class Sleep(Task):
         self._build_sleep(input, timeout, session, {"cpus": cpus, **options}, task_first=True)
 
     def _build_sleep(
-        self, input: Any, timeout: float, session: Session | None, options: dict[str, Any], *, task_first: bool
+        self, input: Any, timeout: float, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
     ) -> None:
         source = to_dataobj(input)
         if not _is_number(timeout):
@@ -114,11 +116,11 @@ class Load(Task):
 
     __slots__ = ()
 
-    def __init__(self, path: Any, output: Any = None, *, session: Session | None = None, **options: Any) -> None:
+    def __init__(self, path: Any, output: Any = None, *, session: BaseSession | None = None, **options: Any) -> None:
         self._build_load(path, output, session, options, task_first=True)
 
     def _build_load(
-        self, path: Any, output: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+        self, path: Any, output: Any, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
     ) -> None:
         made = to_output(Output() if output is None else output)
         made.expect_blob()
@@ -142,11 +144,11 @@ class LoadDir(Task):
 
     __slots__ = ()
 
-    def __init__(self, path: Any, output: Any = None, *, session: Session | None = None, **options: Any) -> None:
+    def __init__(self, path: Any, output: Any = None, *, session: BaseSession | None = None, **options: Any) -> None:
         self._build_load(path, output, session, options, task_first=True)
 
     def _build_load(
-        self, path: Any, output: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+        self, path: Any, output: Any, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
     ) -> None:
         _build_with_path(self, path, (), (_directory_output(output),), session, options, task_first)
 
@@ -169,7 +171,7 @@ class Store(Task):
 
     __slots__ = ()
 
-    def __init__(self, input: Any, path: Any, *, session: Session | None = None, **options: Any) -> None:
+    def __init__(self, input: Any, path: Any, *, session: BaseSession | None = None, **options: Any) -> None:
         _build_with_path(self, path, (to_dataobj(input),), (), session, options, task_first=True)
 
 
@@ -191,11 +193,11 @@ class MakeDirectory(Task):
 
     __slots__ = ()
 
-    def __init__(self, paths_objects: Any, *, session: Session | None = None, **options: Any) -> None:
+    def __init__(self, paths_objects: Any, *, session: BaseSession | None = None, **options: Any) -> None:
         self._build_directory(paths_objects, session, options, task_first=True)
 
     def _build_directory(
-        self, paths_objects: Any, session: Session | None, options: dict[str, Any], *, task_first: bool
+        self, paths_objects: Any, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
     ) -> None:
         paths, objects = _read_pairs(paths_objects)
         self._build(
@@ -230,7 +232,7 @@ class SliceDirectory(Task):
     __slots__ = ()
 
     def __init__(
-        self, input: Any, path: Any, output: Any = None, *, session: Session | None = None, **options: Any
+        self, input: Any, path: Any, output: Any = None, *, session: BaseSession | None = None, **options: Any
     ) -> None:
         self._build_slice(input, path, output, session, options, task_first=True)
 
@@ -239,7 +241,7 @@ class SliceDirectory(Task):
         input: Any,
         path: Any,
         output: Any,
-        session: Session | None,
+        session: BaseSession | None,
         options: dict[str, Any],
         *,
         task_first: bool,
@@ -255,7 +257,7 @@ class SliceDirectory(Task):
         _build_with_path(self, name, (source,), (made.with_label(name),), session, options, task_first)
 
 
-def concat(objs: Iterable[Any], *, session: Session | None = None, **options: Any) -> Concat:
+def concat(objs: Iterable[Any], *, session: BaseSession | None = None, **options: Any) -> Concat:
     """As `Concat`, with the output registered before the task."""
     task = Concat.__new__(Concat)
     task._build_concat(objs, session, options, task_first=False)
@@ -267,7 +269,7 @@ def sleep(
     dataobj: Any,
     cpus: int | None = DEFAULT_CPUS,
     *,
-    session: Session | None = None,
+    session: BaseSession | None = None,
     **options: Any,
 ) -> Sleep:
     """As `Sleep`, with the time first, and the output registered before the task."""
@@ -278,26 +280,26 @@ def sleep(
     return task
 
 
-def open(filename: Any, *, session: Session | None = None, **options: Any) -> Load:
+def open(filename: Any, *, session: BaseSession | None = None, **options: Any) -> Load:
     """As `Load`, with the output registered before the task."""
     task = Load.__new__(Load)
     task._build_load(filename, None, session, options, task_first=False)
     return task
 
 
-def open_dir(path: Any, *, session: Session | None = None, **options: Any) -> LoadDir:
+def open_dir(path: Any, *, session: BaseSession | None = None, **options: Any) -> LoadDir:
     """As `LoadDir`, with the output registered before the task."""
     task = LoadDir.__new__(LoadDir)
     task._build_load(path, None, session, options, task_first=False)
     return task
 
 
-def export(dataobj: Any, filename: Any, *, session: Session | None = None, **options: Any) -> Store:
+def export(dataobj: Any, filename: Any, *, session: BaseSession | None = None, **options: Any) -> Store:
     """As `Store`."""
     return Store(dataobj, filename, session=session, **options)
 
 
-def make_directory(pairs: Any, *, session: Session | None = None, **options: Any) -> MakeDirectory:
+def make_directory(pairs: Any, *, session: BaseSession | None = None, **options: Any) -> MakeDirectory:
     """As `MakeDirectory`, with the output registered before the task."""
     task = MakeDirectory.__new__(MakeDirectory)
     task._build_directory(pairs, session, options, task_first=False)
@@ -305,7 +307,7 @@ def make_directory(pairs: Any, *, session: Session | None = None, **options: Any
 
 
 def slice_directory(
-    obj: Any, path: Any, content_type: str | None = None, *, session: Session | None = None, **options: Any
+    obj: Any, path: Any, content_type: str | None = None, *, session: BaseSession | None = None, **options: Any
 ) -> SliceDirectory:
     """As `SliceDirectory`, with the content type of the output, which is registered before the task."""
     output = (OutputDir if _path(path).endswith("/") else Output)(content_type=content_type)
@@ -358,7 +360,7 @@ def _build_with_path(
     path: Any,
     inputs: Iterable[DataObject],
     outputs: Iterable[OutputBase],
-    session: Session | None,
+    session: BaseSession | None,
     options: dict[str, Any],
     task_first: bool,
 ) -> None:

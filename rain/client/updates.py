@@ -5,29 +5,29 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from rain.client.asking import ask
 from rain.client.specs import object_info, size_of, task_info
 from rain.client.task import Task
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import GetInfos, Infos
 
 if TYPE_CHECKING:
+    from rain.client.base import BaseSession
     from rain.client.data import DataObject
-    from rain.client.session import Session
 
 
-def ask_infos(session: Session, things: list[Task | DataObject]) -> Infos:
+async def ask_infos(session: BaseSession, things: list[Task | DataObject]) -> Infos:
     """States and infos of submitted things, in order."""
     numbers = array("I", [thing._number for thing in things])
-    reply = session._ask(
-        lambda seq: GetInfos(seq, session.session_id, numbers), f"updating {len(things)} tasks and objects"
-    )
+    make = lambda seq: GetInfos(seq, session.session_id, numbers)  # noqa: E731
+    reply = await ask(session._front, session, make, f"updating {len(things)} tasks and objects")
     assert isinstance(reply, Infos)
     return reply
 
 
-def update_things(session: Session, things: list[Task | DataObject]) -> None:
+async def update_things(session: BaseSession, things: list[Task | DataObject]) -> None:
     """Take over states and infos from the server."""
-    infos = ask_infos(session, things)
+    infos = await ask_infos(session, things)
     for position, thing in enumerate(things):
         state = infos.states[position]
         packed = infos.infos[position] if infos.infos else None

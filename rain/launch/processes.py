@@ -26,7 +26,7 @@ from rain.net.access import read_access_file
 from rain.process import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from rain.net.access import AccessFile
 
@@ -47,13 +47,29 @@ class LocalProcess:
         popen: the process.
         ready_file: appears when it is ready.
         log: what it wrote to stderr.
+        reaped: called with its process id when it has ended.
     """
 
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], ready_file: Path, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        popen: subprocess.Popen[bytes],
+        ready_file: Path,
+        log: Path,
+        reaped: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         self.name = name
         self.popen = popen
         self.ready_file = ready_file
         self.log = log
+        self._reaped = reaped
+
+    def poll(self) -> int | None:
+        """How it ended, None while it lives."""
+        code = self.popen.poll()
+        if code is not None:
+            self._reaped(self.popen.pid)  # its number may belong to others soon
+        return code
 
     @property
     def is_ready(self) -> bool:
@@ -64,7 +80,7 @@ class LocalProcess:
         """Raises:
         RainException: it has ended; with the last lines of its log.
         """
-        code = self.popen.poll()
+        code = self.poll()
         if code is not None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise RainException(self._story(how))
@@ -91,6 +107,7 @@ class ProcessGroup:
         try:
             self._guard = Guard()
             self._guard.add_path(self.directory)
+            self._guard.add_parent(self.directory.parent)
             self._watched, self._held = os.pipe()
         except BaseException:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -129,7 +146,7 @@ class ProcessGroup:
                 )
             except OSError as error:
                 raise RainException(f"The {name} of the local cluster cannot be started: {error}") from error
-        process = LocalProcess(name, popen, ready_file, log)
+        process = LocalProcess(name, popen, ready_file, log, self._guard.remove_group)
         self._processes.append(process)
         self._guard.add_group(popen.pid)
         return process
@@ -174,6 +191,14 @@ def wait_ready(waiting_for: Iterable[LocalProcess], all_processes: Iterable[Loca
     Raises:
         RainException: one has ended, or is not ready in time.
     """
+    for seconds in ready_pauses(waiting_for, all_processes, deadline):
+        time.sleep(seconds)
+
+
+def ready_pauses(
+    waiting_for: Iterable[LocalProcess], all_processes: Iterable[LocalProcess], deadline: float
+) -> Generator[float, None, None]:
+    """As `wait_ready`; the caller does the waiting: it is told how many seconds."""
     started = time.monotonic()
     while True:
         late = [process for process in waiting_for if not process.is_ready]
@@ -183,11 +208,20 @@ def wait_ready(waiting_for: Iterable[LocalProcess], all_processes: Iterable[Loca
             process.check_alive()
         if time.monotonic() >= deadline:
             raise late[0].too_late(deadline - started)
-        time.sleep(POLL_SECONDS)
+        yield POLL_SECONDS
 
 
-def wait_access_file(directory: Path, server: LocalProcess, deadline: float) -> tuple[Path, AccessFile]:
-    """The access file of a server that was told to write it to this directory.
+def ended_pauses(processes: Iterable[LocalProcess], deadline: float) -> Generator[float, None, None]:
+    """Until processes have ended, or the deadline (monotonic seconds) is over; the caller does the waiting."""
+    waiting_for = list(processes)
+    while any(process.poll() is None for process in waiting_for) and time.monotonic() < deadline:
+        yield POLL_SECONDS
+
+
+def access_file_pauses(
+    directory: Path, server: LocalProcess, deadline: float
+) -> Generator[float, None, tuple[Path, AccessFile]]:
+    """The access file of a server that was told to write it to this directory; the caller does the waiting.
 
     Raises:
         RainException: the server has ended, or wrote none in time.
@@ -199,7 +233,7 @@ def wait_access_file(directory: Path, server: LocalProcess, deadline: float) -> 
         server.check_alive()
         if time.monotonic() >= deadline:
             raise server.too_late(deadline - started)
-        time.sleep(POLL_SECONDS)
+        yield POLL_SECONDS
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

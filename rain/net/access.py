@@ -113,7 +113,7 @@ def read_access_file(path: str | Path) -> AccessFile:
         content = json.loads(text)
         _check_content(content)
         return AccessFile(**{entry.name: content[entry.name] for entry in fields(AccessFile)})
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise AuthenticationError(f"{path} is not an access file: {error}") from error
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rain.protocol.messages import Message
 
 READ_BUFFER = 256 << 10
-SEND_TIMEOUT = 30.0
+SEND_TIMEOUT = 15.0
 """How long the other side may take nothing of what is sent, seconds; then the connection counts as lost."""
 
 _TIMEVAL = struct.Struct("@ll")
@@ -53,6 +53,8 @@ class BlockingChannel:
         self._closed = False
         # timeouts in the kernel: one system call per receive, and independent of the sending thread
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT))
+        if sock.family in (socket.AF_INET, socket.AF_INET6):  # also for what was written and is not confirmed
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SEND_TIMEOUT * 1000))
 
     @classmethod
     def connect(cls, address: Address | str, role: Role, secret: Secret, *, timeout: float) -> BlockingChannel:

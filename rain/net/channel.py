@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rain.common.errors import RainConnectionError
 from rain.net.handshaking import HandshakeProtocol
@@ -15,9 +15,13 @@ from rain.protocol.framing import FrameReader
 from rain.protocol.limits import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rain.net.address import Address
     from rain.protocol.handshake import PeerHello, Role, Secret
     from rain.protocol.messages import Message
+
+P = TypeVar("P", bound=asyncio.BufferedProtocol)
 
 _log = logging.getLogger("rain.net")
 
@@ -53,7 +57,7 @@ class ChannelHandler(Protocol):
     """What a channel reports to. A handler that raises loses this channel, nothing else."""
 
     def messages_received(self, channel: Channel, messages: list[Message]) -> None:
-        """All messages of one read, in order, at least one."""
+        """All messages of one read, in order. None: a part of a long one came, which also is a sign of life."""
 
     def channel_closed(self, channel: Channel, reason: str) -> None:
         """The connection ended, by whichever side; called exactly once, nothing is received afterwards."""
@@ -78,6 +82,8 @@ class TcpChannel(asyncio.BufferedProtocol):
         self._queue: list[Message] = []
         self._reason: str | None = None  # why it ends, once this side ends it
         self._closer: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._is_paused = False
 
     def start(self, handler: ChannelHandler, leftover: bytes = b"") -> None:
         """Report to this handler from now on, first what came with the end of the handshake."""
@@ -91,6 +97,41 @@ class TcpChannel(asyncio.BufferedProtocol):
             if not self._queue:
                 self._loop.call_soon(self._flush)
             self._queue.append(message)
+
+    def send_checked(self, *messages: Message) -> None:
+        """Send at once; ignored once closed.
+
+        Raises:
+            ProtocolError: a message cannot be encoded; nothing was sent.
+        """
+        if self._reason is None:
+            data = codec.encode(messages)
+            self._flush()
+            if self._reason is None:
+                self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait while the peer is behind: until what is queued is written, or nearly so, or the connection ends."""
+        self._flush()
+        if self._is_paused and self._reason is None:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def pause_writing(self) -> None:
+        """Much is unwritten."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """Little is unwritten."""
+        self._is_paused = False
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Close after writing what is queued; at once if the peer takes nothing for ten seconds."""
@@ -119,6 +160,7 @@ class TcpChannel(asyncio.BufferedProtocol):
             self._reason = "closed by the other side" if exc is None else f"the connection broke: {exc}"
         handler, self._handler = self._handler, None
         self._queue.clear()
+        self._wake()
         if handler is not None:
             try:
                 handler.channel_closed(self, self._reason)
@@ -147,16 +189,16 @@ class TcpChannel(asyncio.BufferedProtocol):
             _log.warning("%s: closed: %s", self.peer, error)
             self._end(str(error))
             return
-        if messages:
-            try:
-                handler.messages_received(self, messages)
-            except Exception as error:
-                _log.exception("%s: closed: the handler failed", self.peer)
-                self._end(f"internal error: {error!r}")
+        try:
+            handler.messages_received(self, messages)
+        except Exception as error:
+            _log.exception("%s: closed: the handler failed", self.peer)
+            self._end(f"internal error: {error!r}")
 
     def _end(self, reason: str, *, at_once: bool = True) -> None:
         if self._reason is None:
             self._reason = reason
+        self._wake()
         if at_once:
             self._transport.abort()
         else:
@@ -164,7 +206,7 @@ class TcpChannel(asyncio.BufferedProtocol):
 
 
 async def connect(
-    address: Address | str, role: Role, secret: Secret, handler: ChannelHandler, *, timeout: float
+    address: Address | str, role: Role, secret: Secret, handler: ChannelHandler, *, timeout: float | None
 ) -> TcpChannel:
     """Open a channel.
 
@@ -173,25 +215,56 @@ async def connect(
         role: what this side is.
         secret: what both sides know.
         handler: gets what is received, possibly before this coroutine returns.
-        timeout: seconds for connecting and the handshake together.
+        timeout: seconds for connecting and the handshake together; None = no limit but that of the handshake.
 
     Raises:
         RainConnectionError: no connection, or another protocol.
         AuthenticationError: no secret, or a wrong one.
     """
-    address = as_address(address)
-    loop = asyncio.get_running_loop()
-    opened: asyncio.Future[TcpChannel] = loop.create_future()
     buffer = bytearray(READ_BUFFER)
 
-    def established(transport: asyncio.Transport, peer: PeerHello, leftover: bytes) -> None:
-        channel = TcpChannel(transport, buffer)
-        transport.set_protocol(channel)
-        if opened.done():  # the caller gave up
-            channel.abort()
-            return
-        opened.set_result(channel)
+    def begin(transport: asyncio.Transport) -> TcpChannel:
+        return TcpChannel(transport, buffer)
+
+    def start(channel: TcpChannel, leftover: bytes) -> None:
         channel.start(handler, leftover)
+
+    return await open_transport(address, role, secret, buffer, begin, start, timeout=timeout)
+
+
+async def open_transport(
+    address: Address | str,
+    role: Role,
+    secret: Secret,
+    buffer: bytearray,
+    begin: Callable[[asyncio.Transport], P],
+    start: Callable[[P, bytes], None],
+    *,
+    timeout: float | None,
+) -> P:
+    """Connect and shake hands, then hand the transport to a protocol of the caller's.
+
+    Args:
+        address, role, secret, timeout: as for `connect`.
+        buffer: to read the handshake into.
+        begin: makes the protocol.
+        start: called with the protocol and the bytes that came with the end of the handshake.
+
+    Raises:
+        RainConnectionError, AuthenticationError: as `connect`.
+    """
+    address = as_address(address)
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[P] = loop.create_future()
+
+    def established(transport: asyncio.Transport, peer: PeerHello, leftover: bytes) -> None:
+        made = begin(transport)
+        transport.set_protocol(made)
+        if opened.done():  # the caller gave up
+            transport.abort()
+            return
+        opened.set_result(made)
+        start(made, leftover)
 
     def failed(transport: asyncio.Transport, error: Exception) -> None:
         if not opened.done():
@@ -201,18 +274,22 @@ async def connect(
         return HandshakeProtocol(client_handshake(address, role, secret), buffer, established, failed)
 
     transport: asyncio.Transport | None = None
+    made: P | None = None
     try:
         async with asyncio.timeout(timeout):
             transport, _ = await loop.create_connection(protocol, address.host, address.port)
             sock = transport.get_extra_info("socket")
             if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
                 tune(sock)
-            return await opened
+            made = await opened
+            return made
     except RainConnectionError:
         raise
     except OSError as error:  # TimeoutError is one
         raise cannot_connect(address, error, timeout) from error
     finally:
-        if transport is not None and (not opened.done() or opened.cancelled() or opened.exception() is not None):
+        if made is None and transport is not None:  # failed, or cancelled, be it this very moment
             transport.abort()
+            if opened.done() and not opened.cancelled():
+                opened.exception()  # seen
         opened.cancel()

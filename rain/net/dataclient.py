@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rain.common.errors import RainException
+from rain.net.silence import SilentAddresses
 from rain.net.sockets import as_address, open_connection
 from rain.protocol.data import (
     ANSWER_SIZE,
@@ -91,7 +92,7 @@ class _Connection:
             view = view[count:]
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """What is fetched, and from where."""
 
     address: str
@@ -99,6 +100,7 @@ class _Source(NamedTuple):
     object_id: int
 
     def unavailable(self, text: str, reason: FailureReason) -> DataUnavailable:
+        """The error that it cannot be had."""
         what = f"object {self.session}/{self.object_id} from {self.address}"
         return DataUnavailable(f"cannot fetch {what}: {text}", self.address, reason)
 
@@ -110,7 +112,7 @@ class _Source(NamedTuple):
             raise self.unavailable("its copy there cannot be read", "unreadable")
 
 
-class _LocalError(Exception):
+class LocalError(Exception):
     """An OSError of the caller's memory or file, not of the connection."""
 
     def __init__(self, error: OSError) -> None:
@@ -126,10 +128,17 @@ class DataClient:
         connect_timeout: seconds to connect and shake hands.
         timeout: seconds without any progress after which a transfer fails.
         piece: bytes per request.
+        avoid: seconds for which an address is not tried again after nobody answered there.
     """
 
     def __init__(
-        self, secret: Secret, *, connect_timeout: float = 5.0, timeout: float = 30.0, piece: int = PIECE
+        self,
+        secret: Secret,
+        *,
+        connect_timeout: float = 5.0,
+        timeout: float = 30.0,
+        piece: int = PIECE,
+        avoid: float = 0.0,
     ) -> None:
         self._secret = secret
         self._connect_timeout = connect_timeout
@@ -139,6 +148,7 @@ class DataClient:
         self._idle: list[tuple[str, _Connection]] = []  # least recently used first
         self._busy: set[_Connection] = set()
         self._closed = threading.Event()
+        self._silent = SilentAddresses(avoid)
 
     def fetch(
         self,
@@ -163,7 +173,7 @@ class DataClient:
             DataUnavailable: with the reason.
             OSError: from `into`.
         """
-        source = _Source(str(address), session, object_id)
+        source = Source(str(address), session, object_id)
         try:
             while True:
                 connection = self._take(source.address)
@@ -173,10 +183,10 @@ class DataClient:
             return self._receive(connection, source, answer, into)
         except DataUnavailable:
             raise
-        except _LocalError as error:
+        except LocalError as error:
             raise error.error from None
         except (OSError, RainException) as error:
-            raise source.unavailable(_reason(error), "connection") from error
+            raise source.unavailable(reason_of(error), "connection") from error
 
     def fetch_bytes(self, address: Address | str, session: int, object_id: int) -> tuple[bytearray, int]:
         """Fetch a value; return it and the flags.
@@ -228,7 +238,7 @@ class DataClient:
         for connection in connections:
             connection.close()
 
-    def _first_answer(self, connection: _Connection, source: _Source) -> DataAnswer | None:
+    def _first_answer(self, connection: _Connection, source: Source) -> DataAnswer | None:
         """Ask for the first piece; None if a kept connection turned out to be dead."""
         try:
             connection.ask([DataRequest(0, source.session, source.object_id, 0, self._piece)])
@@ -242,7 +252,7 @@ class DataClient:
     def _receive(
         self,
         connection: _Connection,
-        source: _Source,
+        source: Source,
         first: DataAnswer,
         into: Callable[[int, int], memoryview | bytearray | mmap.mmap],
     ) -> tuple[int, int]:
@@ -251,7 +261,10 @@ class DataClient:
                 try:
                     target = into(first.total, first.flags)
                 except OSError as error:
-                    raise _LocalError(error) from error
+                    raise LocalError(error) from error
+                except (MemoryError, OverflowError) as error:
+                    text = f"it is said to have {first.total} bytes, more than can be held here"
+                    raise source.unavailable(text, "unreadable") from error
                 with memoryview(target) as buffer, buffer.cast("B") as view:
                     self._fill(connection, view, first, source)
         except BaseException:
@@ -261,7 +274,7 @@ class DataClient:
         source.check(first)
         return first.total, first.flags
 
-    def _fill(self, connection: _Connection, view: memoryview, first: DataAnswer, source: _Source) -> None:
+    def _fill(self, connection: _Connection, view: memoryview, first: DataAnswer, source: Source) -> None:
         """Receive the first piece and all others, several of them asked for in advance."""
         starts = range(0, len(view), self._piece)
         asked = 1
@@ -291,7 +304,12 @@ class DataClient:
                     _, connection = self._idle.pop(position)
                     self._busy.add(connection)
                     return connection
-        sock, leftover = open_connection(as_address(key), "data", self._secret, self._connect_timeout)
+        self._silent.check(key)
+        try:
+            sock, leftover = open_connection(as_address(key), "data", self._secret, self._connect_timeout)
+        except RainException as error:
+            self._silent.note(key, error)
+            raise
         connection = _Connection(sock, leftover, self._timeout)
         with self._lock:
             if not self._closed.is_set():
@@ -318,7 +336,8 @@ class DataClient:
         connection.close()
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a transfer failed, in few words."""
     if type(error) is TimeoutError:
         return "nothing came in time"
     return getattr(error, "strerror", None) or str(error)

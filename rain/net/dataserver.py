@@ -50,11 +50,15 @@ class _Connection:
 
     Attributes:
         idle_since: monotonic time since when it waits for a request; None while it is busy or in its handshake.
+        proven: its handshake is over.
+        begun: monotonic time of its beginning.
     """
 
     def __init__(self, server: DataServer, sock: socket.socket, peer: str) -> None:
         self.peer = peer
         self.idle_since: float | None = None
+        self.proven = False
+        self.begun = time.monotonic()
         self._server = server
         self._socket = sock
         self._closing = False
@@ -70,6 +74,7 @@ class _Connection:
         try:
             leftover = self._shake_hands()
             if leftover is not None:
+                self.proven = True
                 self._serve(leftover)
         except ProtocolError as error:
             _log.warning("%s: closed: %s", self.peer, error)
@@ -138,7 +143,8 @@ class _Connection:
 class DataServer:
     """Serves values of a source over data connections, each in a thread of its own.
 
-    When all connections are taken, a new one takes the place of the one that has been idle longest, or is refused.
+    When all connections are taken, a new one takes the place of the one that has been idle longest, else of the oldest
+    one that has not finished its handshake, or is refused.
 
     Args:
         address: to listen on; port 0 takes a free one.
@@ -232,10 +238,12 @@ class DataServer:
     def _make_room(self) -> bool:
         if len(self._connections) < self._limit:
             return True
-        idle = [(since, entry) for entry in self._connections if (since := entry.idle_since) is not None]
-        if not idle:
+        candidates = [(since, entry) for entry in self._connections if (since := entry.idle_since) is not None]
+        if not candidates:
+            candidates = [(entry.begun, entry) for entry in self._connections if not entry.proven]
+        if not candidates:
             return False
-        _, oldest = min(idle, key=lambda pair: pair[0])
+        _, oldest = min(candidates, key=lambda pair: pair[0])
         self._connections.discard(oldest)
         oldest.stop()
         return True

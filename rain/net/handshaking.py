@@ -21,7 +21,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
         buffer: to read into.
         established: called with the transport, the peer's hello and leftover bytes; it sets the next protocol.
         failed: called with the transport and the reason; the transport is being closed.
-        admit: called with the transport at the beginning; False closes it at once, nothing else is called.
+        admit: called with the transport and this protocol at the beginning.
         timeout: seconds the handshake may take.
 
     Exactly one of `established` and `failed` is called.
@@ -34,7 +34,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
         established: Callable[[asyncio.Transport, PeerHello, bytes], None],
         failed: Callable[[asyncio.Transport, Exception], None],
         *,
-        admit: Callable[[asyncio.Transport], bool] | None = None,
+        admit: Callable[[asyncio.Transport, HandshakeProtocol], None] | None = None,
         timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         self._handshake = handshake
@@ -50,11 +50,9 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the connecting side speaks first."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._admit is not None and not self._admit(self._transport):
-            self._finished = True
-            self._transport.abort()
-            return
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._too_slow)
+        if self._admit is not None:
+            self._admit(self._transport, self)
         if isinstance(self._handshake, ClientHandshake):
             self._transport.write(self._handshake.start())
 
@@ -83,10 +81,14 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
             reason = "" if exc is None else f": {exc}"
             self._fail(RainConnectionError(f"the connection was closed during the handshake{reason}"))
 
-    def _too_slow(self) -> None:
-        self._fail(RainConnectionError(f"the handshake took more than {self._timeout:g} s"))
+    def give_up(self, reason: str) -> None:
+        """End the handshake and the connection."""
+        self._fail(RainConnectionError(reason))
         if self._transport is not None:
             self._transport.abort()
+
+    def _too_slow(self) -> None:
+        self.give_up(f"the handshake took more than {self._timeout:g} s")
 
     def _fail(self, error: Exception) -> None:
         if self._finished or self._transport is None:

@@ -59,7 +59,7 @@ class Listener:
         self._data_source = data_source
         self._handshake_timeout = handshake_timeout
         self._buffer = bytearray(READ_BUFFER)
-        self._unproven: set[asyncio.Transport] = set()
+        self._unproven: dict[asyncio.Transport, HandshakeProtocol] = {}  # oldest first
         self._serving: set[DataServing] = set()
         self._server: asyncio.Server | None = None
 
@@ -73,7 +73,7 @@ class Listener:
         """Listen no more, end handshakes and data connections; channels stay."""
         if self._server is not None:
             self._server.close()
-        for transport in self._unproven:
+        for transport in list(self._unproven):
             transport.abort()
         for serving in self._serving:
             serving.abort()
@@ -88,21 +88,21 @@ class Listener:
             timeout=self._handshake_timeout,
         )
 
-    def _admit(self, transport: asyncio.Transport) -> bool:
+    def _admit(self, transport: asyncio.Transport, handshake: HandshakeProtocol) -> None:
         tune(transport.get_extra_info("socket"))
-        if len(self._unproven) >= MAX_UNPROVEN:
-            _log_refusal(transport, f"{MAX_UNPROVEN} others have not finished their handshake yet")
-            return False
-        self._unproven.add(transport)
-        return True
+        self._unproven[transport] = handshake
+        if len(self._unproven) > MAX_UNPROVEN:
+            # An honest peer needs milliseconds: it gets through while others hold connections open in silence.
+            oldest = next(iter(self._unproven.values()))
+            oldest.give_up(f"{MAX_UNPROVEN} newer connections have not finished their handshake either")
 
     def _refused(self, transport: asyncio.Transport, error: Exception) -> None:
-        self._unproven.discard(transport)
+        self._unproven.pop(transport, None)
         if self._server is not None and self._server.is_serving():
             _log_refusal(transport, str(error))
 
     def _established(self, transport: asyncio.Transport, peer: PeerHello, leftover: bytes) -> None:
-        self._unproven.discard(transport)
+        self._unproven.pop(transport, None)
         if peer.role == "data":
             assert self._data_source is not None
             serving = DataServing(transport, self._data_source, self._serving)

@@ -45,6 +45,7 @@ class Guard:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
+                env={name: value for name, value in os.environ.items() if name != "RAIN_TOKEN"},
                 start_new_session=True,
             )
         finally:
@@ -73,6 +74,10 @@ class Guard:
     def remove_path(self, path: str | os.PathLike[str]) -> None:
         """The path is removed, or shall stay."""
         self._order(b"unpath " + _escape(path))
+
+    def add_parent(self, path: str | os.PathLike[str]) -> None:
+        """Remove this directory when the owner is gone and the paths are removed, if nothing else is in it."""
+        self._order(b"parent " + _escape(path))
 
     def close(self) -> None:
         """End the guard; nothing is killed or removed. Idempotent."""

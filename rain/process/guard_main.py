@@ -3,7 +3,9 @@
 Executed as a file by an isolated interpreter, so that it starts in milliseconds. It reads lines from its standard
 input until the end, which comes when the owner ends in whatever way:
 
-    path DIRECTORY, unpath DIRECTORY (backslashes and newlines escaped), done
+    path DIRECTORY, unpath DIRECTORY, parent DIRECTORY (backslashes and newlines escaped), done
+
+Trees are removed by `path`; a `parent` is removed after them if it is empty.
 
 The process groups are in a file whose descriptor is the first argument: the byte at the number of a group is 1.
 """
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def read_orders(stream: Iterable[bytes], paths: dict[str, None]) -> bool:
+def read_orders(stream: Iterable[bytes], paths: dict[str, None], parents: dict[str, None]) -> bool:
     """Follow the orders until the end of the stream or `done`; return whether it was `done`."""
     for line in stream:
         order, _, argument = line.rstrip(b"\n").partition(b" ")
@@ -29,6 +31,8 @@ def read_orders(stream: Iterable[bytes], paths: dict[str, None]) -> bool:
             paths[unescape(argument)] = None
         elif order == b"unpath":
             paths.pop(unescape(argument), None)
+        elif order == b"parent":
+            parents[unescape(argument)] = None
     return False
 
 
@@ -76,14 +80,24 @@ def remove(paths: dict[str, None]) -> None:
 
 
 def allow_and_retry(function: Callable[..., object], path: str, info: object) -> None:
-    """Remove what lies in read-only directories, too."""
+    """Remove what lies in read-only directories, too, and live with others who remove the same tree."""
     try:
         os.chmod(os.path.dirname(path), 0o700)
         if os.path.isdir(path) and not os.path.islink(path):
             os.chmod(path, 0o700)
-        function(path)
+        if function in (os.unlink, os.rmdir):  # the others only looked: os.open, os.scandir, ...
+            function(path)
     except OSError:
         return  # the next round tries again
+
+
+def remove_empty(parents: dict[str, None]) -> None:
+    """Remove directories in which nothing is."""
+    for parent in parents:
+        try:
+            os.rmdir(parent)
+        except OSError:
+            continue  # others use it
 
 
 def main() -> None:
@@ -91,9 +105,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     paths: dict[str, None] = {}
-    if not read_orders(sys.stdin.buffer, paths):
+    parents: dict[str, None] = {}
+    if not read_orders(sys.stdin.buffer, paths, parents):
         kill(read_groups(int(sys.argv[1])))
         remove(paths)
+        remove_empty(parents)
 
 
 if __name__ == "__main__":

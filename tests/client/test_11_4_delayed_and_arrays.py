@@ -27,7 +27,15 @@ from rain.client import (
 from rain.client.submit import SubmitPacker
 from rain.common.content_type import decode_value, encode_value
 from rain.common.packing import unpack_args
-from rain.protocol.messages import KEEP, Cancel, FetchObjects, SubmitChunk, SubmitCommit, UnkeepObjects
+from rain.protocol.messages import (
+    KEEP,
+    Cancel,
+    FetchObjects,
+    SubmitBlock,
+    SubmitChunk,
+    SubmitCommit,
+    UnkeepObjects,
+)
 
 
 @delayed
@@ -189,6 +197,11 @@ def test_odd_plain_values(graph):
 # --- unkeeping --------------------------------------------------------------------------------------
 
 
+def unkept(server):
+    """What the server was told to unkeep, in order."""
+    return [number for message in server.all(UnkeepObjects) for number in message.ids]
+
+
 def test_dropped_results_are_unkept_in_batches(session, server):
     tasks = [add(n) for n in range(5)]
     numbers = {task.output.id.id for task in tasks}
@@ -197,26 +210,26 @@ def test_dropped_results_are_unkept_in_batches(session, server):
     alive = tasks[1]
     del tasks
     gc.collect()
-    assert not server.all(UnkeepObjects)
-    until(lambda: server.all(UnkeepObjects))
-    (message,) = server.all(UnkeepObjects)
-    assert set(message.ids) == numbers - {kept.id.id, alive.output.id.id}
+    dropped = numbers - {kept.id.id, alive.output.id.id}
+    until(lambda: set(unkept(server)) == dropped)
+    assert len(server.all(UnkeepObjects)) <= 2  # the background thread may look while the list is being dropped
     assert session._find(alive.id.id) is alive
     del kept, alive
-    until(lambda: len(server.all(UnkeepObjects)) == 2)
+    until(lambda: set(unkept(server)) == numbers)
+    assert len(unkept(server)) == len(numbers)
 
 
 def test_what_is_not_unkept(session, server):
-    unsubmitted, plain, unkept = add(0), delayed(double, keep=False)(1), add(5)
+    unsubmitted, plain, let_go = add(0), delayed(double, keep=False)(1), add(5)
     numbers = [plain.id.id]
     del unsubmitted, plain
     gc.collect()
     assert session.task_count == 3
     session.submit()
-    unkept.output.unkeep()
+    let_go.output.unkeep()
     assert isinstance(session._find(numbers[0]), Task)
     server.received.clear()
-    del unkept
+    del let_go
     gc.collect()
     until(lambda: server.all(UnkeepObjects))
     assert [len(message.ids) for message in server.all(UnkeepObjects)] == [1]  # that of `unsubmitted`
@@ -248,8 +261,20 @@ def test_dropped_arrays_are_unkept(session, server):
     assert not server.all(UnkeepObjects)
     assert member.session is session
     del member
-    until(lambda: server.all(UnkeepObjects))
-    assert list(server.all(UnkeepObjects)[0].ids) == [first + n for n in range(10) if n != 3]
+    until(lambda: unkept(server) == [first + n for n in range(10) if n != 3])
+
+
+def test_single_kept_outputs_of_a_dropped_array_are_unkept(session, server):
+    made = session.map(delayed(double, keep=False), range(10))
+    first = made._first
+    for index in (2, 3, 7):
+        made[index].output.keep()
+    session.submit()
+    made[3].output.unkeep()
+    server.received.clear()
+    del made
+    gc.collect()
+    until(lambda: unkept(server) == [first + 2, first + 7])
 
 
 def test_dead_handles_are_swept(session, monkeypatch):
@@ -313,38 +338,83 @@ def test_columns(graph):
     assert len(graph.map(double, [])) == 0
 
 
-def test_chunk(graph):
+def test_messages_of_arrays(graph):
     first = graph.map(double, range(3))
     second = graph.map(add, first, range(3), name="second")
     third = graph.map(double, [[first[0], first[1]], 5])
     sent = chunks(graph)
-    one, two, three = (chunk for chunk in sent if chunk.tasks)
+    assert [type(message) for message in sent] == [SubmitChunk, SubmitBlock, *[SubmitChunk] * 3]
+    block, one, two = (message for message in sent if isinstance(message, SubmitBlock) or message.tasks)
     function = first[0].inputs[0].id.id
-    assert list(one.tasks) == [task.id.id for task in first]
-    assert list(one.outputs) == [task.output.id.id for task in first]
+    assert (block.first, block.members, block.start) == (first[0].output.id.id, 3, 0)
+    assert (list(block.inputs), block.keep) == ([function], True)
+    assert list(one.input_counts) == [2] * 3
+    assert list(one.tasks) == [task.id.id for task in second]
+    assert list(one.outputs) == [task.output.id.id for task in second]
     assert one.output_flags == bytes([KEEP]) * 3
-    assert (list(one.input_counts), list(one.inputs)) == ([1] * 3, [function] * 3)
-    assert list(two.input_counts) == [2] * 3
     other = second[0].inputs[0].id.id
-    assert list(two.inputs) == [n for k in range(3) for n in (other, first[k].output.id.id)]
+    assert list(one.inputs) == [n for k in range(3) for n in (other, first[k].output.id.id)]
     assert [task.inputs[1] for task in second] == [task.output for task in first]
-    assert list(three.input_counts) == [3, 1]
-    assert list(three.inputs) == [function, first[0].output.id.id, first[1].output.id.id, function]
+    assert list(two.input_counts) == [3, 1]
+    assert list(two.inputs) == [function, first[0].output.id.id, first[1].output.id.id, function]
     assert third[0].inputs.data[1:] == [first[0].output, first[1].output]
-    assert sum(len(chunk.templates) for chunk in sent) == 2  # the third is equal to the first
-    numbers = [number for chunk in (one, two, three) for number in chunk.task_templates]
-    assert numbers == [0, 0, 0, 1, 1, 1, 0, 0]
+    assert [len(message.templates) for message in sent] == [1, 0, 1, 0, 0]  # the third is equal to the first
+    assert (block.template, list(one.task_templates), list(two.task_templates)) == (0, [1] * 3, [0] * 2)
 
 
-def test_chunks_are_bounded(graph, monkeypatch):
-    graph.map(double, range(12_000))
-    assert [len(chunk.tasks) for chunk in chunks(graph)] == [0, 5000, 5000, 2000]
+def arguments(block):
+    """The unpacked arguments of the members of a block."""
+    found, start = [], 0
+    for size in block.arg_sizes:
+        found.append(unpack_args(block.args[start : start + size])[0])
+        start += size
+    assert start == len(block.args)
+    return found
+
+
+def test_blocks(graph):
+    made = graph.map(add, [1, (2,), "x"], itertools.count(), cpus=2)
+    plain = graph.map(delayed(double, keep=False), [1.5])
+    chunk, one, other_template, two = chunks(graph)
+    assert list(chunk.objects) == [made[0].inputs[0].id.id]
+    assert msgpack.unpackb(chunk.templates[0])["resources"] == {"cpus": 2}
+    assert arguments(one) == [[1, 0], [(2,), 1], ["x", 2]]
+    assert other_template.tasks == array("I")
+    assert (two.session, two.template, two.first, two.keep) == (1, 1, plain[0].output.id.id, False)
+    assert arguments(two) == [[1.5]]
+    assert [len(one.templates), len(two.templates)] == [0, 0]
+
+
+def test_messages_are_bounded(graph):
+    graph.map(double, range(50_000))
+    chunk, *blocks = chunks(graph)
+    assert len(chunk.tasks) == 0
+    assert [(block.start, len(block.arg_sizes), block.members) for block in blocks] == [
+        (0, 20_000, 50_000),
+        (20_000, 20_000, 50_000),
+        (40_000, 10_000, 50_000),
+    ]
+    assert [args for block in blocks for args in arguments(block)] == [[n] for n in range(50_000)]
     graph = Session(None, 3)
-    graph.map(double, [b"x" * 1000] * 100)
-    (made,) = (item for item in graph._unsubmitted() if isinstance(item, TaskArray))
-    sizes = [sum(map(len, chunk.args)) for chunk in made._chunks(0, 10_000)]
+    made = graph.map(double, [b"x" * 1000] * 100)
+    sizes = [len(block.args) for block in made._messages(0, 10_000)]
     assert len(sizes) > 10
     assert max(sizes) <= 10_000
+    made[7].output.unkeep()
+    chunked = list(made._messages(0, 10_000))
+    assert {type(message) for message in chunked} == {SubmitChunk}
+    assert max(sum(map(len, chunk.args)) for chunk in chunked) <= 10_000
+    assert sum(len(chunk.tasks) for chunk in chunked) == 100
+    one = Session(None, 4)
+    large = one.map(double, [b"x" * 1000] * 2)
+    assert [len(block.args) for block in large._messages(0, 10)] == [len(task._args) for task in large]
+
+
+def test_an_array_with_further_inputs_goes_as_chunks(graph):
+    source = add(1)
+    made = graph.map(lambda value, n: value + n, [source] * 12_000, range(12_000))
+    assert [len(chunk.tasks) for chunk in chunks(graph)][-3:] == [5000, 5000, 2000]
+    assert made[11_999].inputs[1] is source.output
 
 
 def test_two_lists_of_objects_and_large_values(graph):
@@ -372,8 +442,19 @@ def test_keep_flags(graph, client):
         made.unkeep()
     made.keep()
     made[1].output.unkeep()
-    (chunk,) = (chunk for chunk in chunks(graph) if chunk.tasks)
+    _, chunk = chunks(graph)
     assert chunk.output_flags == bytes([KEEP, 0, KEEP])
+    made.unkeep()
+    assert not any(task.output.is_kept() for task in made)
+    _, block = chunks(graph)
+    assert not block.keep
+    made[2].output.keep()
+    assert made[2].output.is_kept()
+    assert not made[1].output.is_kept()
+    _, chunk = chunks(graph)
+    assert chunk.output_flags == bytes([0, 0, KEEP])
+    made[2].output.unkeep()
+    assert isinstance(chunks(graph)[1], SubmitBlock)
     assert not graph.map(delayed(double, keep=False), [1])[0].output.is_kept()
     graph.keep_all()
     assert all(thing.is_kept() for thing in graph._things if not isinstance(thing, Task))

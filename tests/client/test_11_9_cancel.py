@@ -48,6 +48,19 @@ def server_ids(task):
     return array("I", [task.id.id])
 
 
+def test_many(session, server):
+    made, other = session.map(str, range(3000)), tasks.concat([])
+    first, second = made[7], made[8]
+    session.submit()
+    server.ended = {second.id.id}
+    assert made.cancel() == 2999
+    assert [one.state for one in (first, second, other)] == [
+        TaskState.cancelled,
+        TaskState.notAssigned,
+        TaskState.notAssigned,
+    ]
+
+
 def test_nothing_submitted(session, server):
     tasks.concat([])
     assert session.cancel() == 0

@@ -17,9 +17,10 @@ NAMES = {
     "rain": "__version__",
     "rain.client": (
         "Client Session Input InputDir InputBase Output OutputDir OutputBase blob pickled directory DataObject Task "
-        "Program remote Remote delayed Delayed TaskArray LocalCluster as_completed gather tasks rpc session data "
+        "Program remote Remote delayed Delayed TaskArray LocalCluster as_completed gather tasks rpc session data aio "
         + _ERRORS
     ),
+    "rain.client.aio": "create_client AsyncClient AsyncSession as_completed gather",
     "rain.client.tasks": (
         "Concat Sleep Load LoadDir Store Execute MakeDirectory SliceDirectory "
         "concat sleep open open_dir export execute make_directory slice_directory"

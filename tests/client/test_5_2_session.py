@@ -11,6 +11,7 @@ import pytest
 from rain.client import (
     DataObject,
     InvalidRequestError,
+    RainConnectionError,
     RainException,
     RainTimeoutError,
     RainWarning,
@@ -248,8 +249,29 @@ def test_interrupted_chunk_is_taken_back(session, task, server, monkeypatch):
     server._answer = interrupt_at_chunk
     with pytest.raises(KeyboardInterrupt):
         session.submit()
-    assert [commit.discard for commit in server.all(SubmitCommit)] == [True]
+    assert server.all(SubmitCommit) == []
     assert session.task_count == 1
+    server._answer = answer
+    session.submit()
+    assert [commit.discard for commit in server.all(SubmitCommit)] == [True, False]
+    assert session.task_count == 0
+
+
+def test_a_second_interrupt_gives_up_a_server_that_does_not_answer(session, task, server):
+    answer = server._answer
+
+    def interrupt_twice(message):
+        if not isinstance(message, SubmitCommit):
+            return answer(message)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return []
+
+    server._answer = interrupt_twice
+    with pytest.raises(KeyboardInterrupt):
+        session.submit()
+    with pytest.raises(RainConnectionError, match="given up: interrupted twice"):
+        session.submit()
 
 
 def test_timeout_stops_the_waiting_only(session, task, server):
@@ -270,11 +292,22 @@ def test_timeout_stops_the_waiting_only(session, task, server):
 def test_warnings_of_the_server(session, task, channel):
     session.submit()
     channel.say(SessionWarning(session.session_id, "no worker is connected"), SessionWarning(99, "other"))
-    with pytest.warns(RainWarning, match="no worker is connected"):
+    with pytest.warns(RainWarning, match="no worker is connected") as told:
         session.wait(task)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         session.wait(task)
+
+
+def test_a_warning_does_not_hide_that_a_submit_was_taken(session, task, channel):
+    channel.say(SessionWarning(session.session_id, "no worker is connected"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.submit()
+        assert task.state is TaskState.notAssigned
+        with pytest.raises(RainWarning, match="no worker"):
+            session.wait(task)
 
 
 def test_pending_wait_warns(session, task, server, channel):

@@ -61,14 +61,14 @@ def kept(session, server):
     ],
 )
 def test_holders_in_order(client, kept, values, asked):
-    client._data = Holders(values)
+    client._blocking_front.data = Holders(values)
     assert kept.fetch().get_bytes() == b"value"
-    assert client._data.asked == asked
+    assert client._blocking_front.data.asked == asked
     assert kept.size == 5
 
 
 def test_no_holder(client, kept, server):
-    client._data = Holders({})
+    client._blocking_front.data = Holders({})
     with pytest.raises(RainConnectionError, match="could not be read from any holder") as raised:
         kept.fetch()
     assert "cannot reach w1:1" in str(raised.value)
@@ -79,12 +79,12 @@ def test_no_holder(client, kept, server):
 
 
 def test_to_a_file(client, kept, tmp_path):
-    client._data = Holders({"w2:1": b"value"})
+    client._blocking_front.data = Holders({"w2:1": b"value"})
     target = tmp_path / "value"
     instance = kept.fetch(to=target)
     assert target.read_bytes() == b"value"
     assert instance.get_bytes() == b"value"
-    client._data = Holders({})
+    client._blocking_front.data = Holders({})
     with pytest.raises(RainConnectionError):
         kept.fetch(to=target)
     assert [path.name for path in tmp_path.iterdir()] == ["value"]
@@ -106,7 +106,7 @@ def kept_directory(session, kept, tmp_path):
 
 def test_directory(client, kept_directory, tmp_path):
     dataobj, value = kept_directory
-    client._data = Holders({"w1:1": value})
+    client._blocking_front.data = Holders({"w1:1": value})
     instance = dataobj.fetch()
     assert instance.get_bytes() == value
     instance.write(tmp_path / "new")
@@ -117,7 +117,7 @@ def test_directory(client, kept_directory, tmp_path):
 
 def test_directory_to_a_path(client, kept_directory, tmp_path):
     dataobj, value = kept_directory
-    client._data = Holders({"w2:1": value})
+    client._blocking_front.data = Holders({"w2:1": value})
     instance = dataobj.fetch(to=tmp_path / "a" / "new")
     assert (tmp_path / "a" / "new" / "f").read_text() == "text"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
@@ -129,12 +129,12 @@ def test_directory_to_a_path(client, kept_directory, tmp_path):
 
 def test_directory_to_a_path_that_is_taken(client, kept_directory, server, tmp_path):
     dataobj, value = kept_directory
-    client._data = Holders({"w1:1": value})
+    client._blocking_front.data = Holders({"w1:1": value})
     (tmp_path / "file").touch()
     for taken in ("tree", "file"):
         with pytest.raises(FileExistsError):
             dataobj.fetch(to=tmp_path / taken)
-    assert client._data.asked == []
+    assert client._blocking_front.data.asked == []
     assert not server.all(FetchObjects)
 
 

@@ -212,7 +212,22 @@ def test_interrupted_reader_hands_over(connection, channel):
     assert call.outcome() == done(message.seq)
 
 
-def test_interrupt_while_sending_comes_after_it(connection, channel):
+def test_interrupt_while_a_request_is_sent_comes_after_it(connection, channel):
+    sent = []
+
+    def send(*messages):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+        sent.extend(messages)
+
+    channel.send = send
+    with pytest.raises(KeyboardInterrupt):
+        connection.ask(lambda seq: CloseSession(seq, 1), "closing")
+    assert [type(message) for message in sent] == [CloseSession]
+
+
+def test_interrupt_while_posting_stops_it(connection, channel):
     sent = []
 
     def send(*messages):
@@ -224,7 +239,7 @@ def test_interrupt_while_sending_comes_after_it(connection, channel):
     channel.send = send
     with pytest.raises(KeyboardInterrupt):
         connection.post(Heartbeat())
-    assert sent == [Heartbeat()]
+    assert sent == []
 
 
 @pytest.mark.parametrize("said_before", [True, False])
@@ -264,6 +279,28 @@ def test_silence_is_loss(channel):
     with pytest.raises(RainConnectionError, match="host:7210 lost: no sign of life for 15 s"):
         wait(connection)
     assert waited[0] == 15.0
+
+
+def test_silence_is_noticed_while_nobody_reads(channel):
+    """Threads may be busy with sending, or with a worker: what they use is closed under them."""
+    clock = Clock()
+    connection = Connection(channel, "host:7210", clock=clock)
+    closed = []
+    connection.at_end(lambda: closed.append(True))
+    clock.now += 14.0
+    connection.notice_silence()
+    channel.say(Heartbeat())
+    clock.now += 14.0
+    connection.notice_silence()
+    assert not connection.is_lost()
+    assert not closed
+    with connection._sending:  # a sender is stuck
+        connection.tick()
+        clock.now += 15.0
+        connection.tick()
+    assert connection.is_lost()
+    assert channel.closed
+    assert closed == [True]
 
 
 def test_silence_between_calls_is_noticed_by_the_next(channel):

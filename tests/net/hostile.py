@@ -18,6 +18,8 @@ from rain.protocol.data import DataRequest, pack_request
 from rain.protocol.handshake import ClientHandshake, Secret
 from rain.protocol.messages import StopServer
 
+encode([StopServer(1)])  # the schema is loaded once per process and keeps its file open
+
 TIMEOUT = 5.0
 _HEAD = struct.Struct("<4sHH")
 
@@ -109,9 +111,9 @@ def fire_one(address: Address, data: bytes, *, timeout: float = TIMEOUT, end: bo
     return False
 
 
-def recorded_handshake(address: Address, secret: Secret) -> bytes:
+def recorded_handshake(address: Address, secret: Secret, role: str = "client") -> bytes:
     """Shake hands properly and return every byte that was sent, to be replayed."""
-    machine = ClientHandshake("client", secret, nonce=os.urandom(32))
+    machine = ClientHandshake(role, secret, nonce=os.urandom(32))  # type: ignore[arg-type]
     with socket.create_connection((address.host, address.port), TIMEOUT) as sock:
         sent = output = machine.start()
         while not machine.done:

@@ -264,13 +264,56 @@ def test_full_server_drops_the_longest_idle_connection():
             client.close()
 
 
+def test_silent_connections_keep_nobody_out():
+    with nothing_left(), thread_server(MemorySource(), connections=2) as address, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection((address.host, address.port))).sendall(hello("data")[:10])
+        client = DataClient(SECRET)
+        assert client.fetch_bytes(address, 1, 10)[0] == b"small"
+        client.close()
+
+
+class HeldSource(MemorySource):
+    def __init__(self):
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def read(self, *request):
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return super().read(*request)
+
+
 def test_busy_server_refuses(caplog):
-    with nothing_left(), thread_server(MemorySource(), connections=1) as address:
-        with socket.create_connection((address.host, address.port)) as sock:
-            sock.sendall(hello("data"))
-            assert sock.recv(1)
-            assert fire_one(address, hello("data"))
+    source = HeldSource()
+    with nothing_left(), thread_server(source, connections=1) as address:
+        client = DataClient(SECRET)
+        fetching = threading.Thread(target=client.fetch_bytes, args=(address, 1, 10))
+        fetching.start()
+        assert source.asked.wait(10)
+        assert fire_one(address, hello("data"))
         assert "all 1 data connections are busy" in caplog.text
+        source.go_on.set()
+        fetching.join()
+        client.close()
+
+
+@pytest.mark.parametrize("total", [1 << 50, 1 << 63, (1 << 64) - 1])
+def test_source_that_lies_about_the_size(total, tmp_path):
+    """The value is unavailable there, whatever it is received into."""
+
+    class Lying(MemorySource):
+        def read(self, session, object_id, offset, length):
+            return OK, 0, total, b"x"
+
+    with nothing_left(), thread_server(Lying()) as address:
+        client = DataClient(SECRET)
+        with pytest.raises(DataUnavailable) as caught:
+            client.fetch_bytes(address, 1, 10)
+        assert caught.value.reason == "unreadable"
+        with pytest.raises((DataUnavailable, OSError)):
+            client.fetch_file(address, 1, 10, tmp_path / "value")
+        client.close()
 
 
 def test_slow_handshake_ends(caplog):
@@ -374,6 +417,29 @@ def test_silent_port():
         client = DataClient(SECRET, connect_timeout=0.1)
         with pytest.raises(DataUnavailable, match="no answer within"):
             client.fetch_bytes(Address("127.0.0.1", sock.getsockname()[1]), 1, 10)
+
+
+def test_silent_port_is_avoided_for_a_while():
+    with nothing_left(), socket.create_server(("127.0.0.1", 0)) as sock:
+        address = Address("127.0.0.1", sock.getsockname()[1])
+        client = DataClient(SECRET, connect_timeout=0.1, avoid=0.5)
+        for text in ("no answer within", "did not answer a moment ago"):
+            with pytest.raises(DataUnavailable, match=text) as caught:
+                client.fetch_bytes(address, 1, 10)
+            assert caught.value.reason == "connection"
+        time.sleep(0.5)
+        with pytest.raises(DataUnavailable, match="no answer within"):
+            client.fetch_bytes(address, 1, 10)
+
+
+def test_refusing_port_is_not_avoided():
+    with nothing_left():
+        client = DataClient(SECRET, avoid=60.0)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            address = Address("127.0.0.1", sock.getsockname()[1])
+        for _ in range(2):
+            with pytest.raises(DataUnavailable, match="refused"):
+                client.fetch_bytes(address, 1, 10)
 
 
 def test_silence_within_a_transfer():

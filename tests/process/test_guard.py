@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import rain
 from rain.process import Guard
-from rain.process.guard_main import read_groups, read_orders, unescape
+from rain.process.guard_main import allow_and_retry, read_groups, read_orders, remove, unescape
 
 ROOT = Path(rain.__file__).parents[1]
 TIMEOUT = 20.0
@@ -114,6 +115,42 @@ def test_everything_goes_with_the_owner(owner, tree, number):
     assert group_lives(owner.spared)
 
 
+def test_parents_go_if_nothing_else_is_in_them(tmp_path):
+    script = """
+import sys
+from rain.process import Guard
+guard = Guard()
+guard.add_path(sys.argv[1] + "/tree")
+for parent in sys.argv[1:]:
+    guard.add_parent(parent)
+print(guard.pid, flush=True)
+"""
+    lonely, shared = tmp_path / "lonely", tmp_path / "shared"
+    (lonely / "tree").mkdir(parents=True)
+    (shared / "another").mkdir(parents=True)
+    owner = subprocess.run([sys.executable, "-c", script, lonely, shared], stdout=subprocess.PIPE, check=True)
+    until(lambda: not group_lives(int(owner.stdout)))
+    assert [path.name for path in tmp_path.iterdir()] == ["shared"]
+    assert (shared / "another").exists()
+
+
+@pytest.mark.parametrize("function", [os.open, os.scandir, os.lstat, os.unlink, os.rmdir])
+def test_others_may_remove_the_same_tree(tmp_path, function):
+    """The guards of a cluster and of its workers do, at the same time."""
+    allow_and_retry(function, str(tmp_path / "gone" / "meanwhile"), None)
+
+
+def test_two_who_remove_the_same_tree(tmp_path):
+    for n in range(20):
+        paths = {str(tmp_path / f"tree-{n}"): None}
+        for k in range(200):
+            (tmp_path / f"tree-{n}" / f"{k % 10}" / f"{k}").mkdir(parents=True)
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(remove, paths), pool.submit(remove, paths)]:
+                done.result(TIMEOUT)
+        assert not list(tmp_path.iterdir())
+
+
 def test_signals_do_not_end_the_guard(owner, tree):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(owner.guard, number)
@@ -148,10 +185,11 @@ def test_groups_are_told_by_a_table():
 
 
 def test_orders():
-    paths = {}
-    orders = [b"path /a\\nb\\bc\n", b"path /x\n", b"unpath /x\n"]
-    assert not read_orders(orders, paths)
+    paths, parents = {}, {}
+    orders = [b"path /a\\nb\\bc\n", b"path /x\n", b"unpath /x\n", b"parent /y\\nz\n"]
+    assert not read_orders(orders, paths, parents)
     assert list(paths) == ["/a\nb\\c"]
-    assert read_orders([b"done\n", b"path /late\n"], paths)
+    assert list(parents) == ["/y\nz"]
+    assert read_orders([b"done\n", b"path /late\n"], paths, parents)
     assert list(paths) == ["/a\nb\\c"]
     assert unescape(b"\\bn") == "\\n"

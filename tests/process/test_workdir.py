@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,13 @@ def test_the_ready_file_appears_complete(tmp_path: Path) -> None:
     write_ready_file(tmp_path / "ready")
     assert (tmp_path / "ready").read_text() == "ready\n"
     assert os.listdir(tmp_path) == ["ready"]
+
+
+def test_two_who_remove_the_same_tree(tmp_path):
+    for _ in range(20):
+        for k in range(200):
+            (tmp_path / "tree" / f"{k % 10}" / f"{k}").mkdir(parents=True)
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(remove_tree, tmp_path / "tree") for _ in range(2)]:
+                done.result(20)
+        assert not list(tmp_path.iterdir())
