@@ -16,6 +16,9 @@ NEED_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 NEED_CC = command -v cc >/dev/null \
 	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } \
 	|| { echo "Please install a C compiler (as root: apt-get install gcc libc6-dev)." >&2; exit 1; }
+# Partitions are tested in network namespaces, which root may make; for others these tests are skipped, with a notice.
+NEED_TC = command -v tc >/dev/null || test "$$(id -u)" != 0 \
+	|| { apt-get update -q && apt-get install -q -y --no-install-recommends iproute2; }
 
 .PHONY: demo test lint check bench-setup bench soak clean
 
@@ -31,6 +34,7 @@ $(DEMO_VENV)/.installed: pyproject.toml setup.py $(shell find rain -name '*.py' 
 $(VENV)/.test-installed: pyproject.toml setup.py
 	@$(NEED_VENV)
 	@$(NEED_CC)
+	@$(NEED_TC)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
@@ -61,7 +65,7 @@ bench: bench-setup
 	$(VENV)/bin/python -m benchmarks report
 
 soak: $(VENV)/.test-installed
-	$(VENV)/bin/python -m pytest tests -m slow $(PYTEST_ARGS)
+	RAIN_CHAOS_MINUTES=$(SOAK_MINUTES) $(VENV)/bin/python -m pytest tests -m slow $(PYTEST_ARGS)
 	$(VENV)/bin/python -m benchmarks soak --minutes $(SOAK_MINUTES)
 
 clean:

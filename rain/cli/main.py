@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import rain
-from rain.cli import server, start, status, stop, worker
+from rain.cli import dump, server, start, status, stop, task, worker
 from rain.common.errors import RainException
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="rain", description="Distributed task graphs for Python.")
     parser.add_argument("-v", "--version", action="version", version=f"rain {rain.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for noun in (server, worker, start, stop, status):
+    for noun in (server, worker, start, stop, status, task, dump):
         noun.add_parser(verbs)
     return parser
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain.common.units import parse_duration, parse_size
@@ -15,12 +17,50 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+LARGEST_ID = (1 << 32) - 1
+
+_SELECTOR = re.compile(r"([0-9]{1,20})(?:[/:]([0-9]{1,20})(?:-([0-9]{1,20}))?)?")
+
 
 def _usage(reader: Callable[[str], T], text: str) -> T:
     try:
         return reader(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Tasks of a session: those with ids from `first` to `last`.
+
+    Attributes:
+        text: as given.
+    """
+
+    text: str
+    session: int
+    first: int
+    last: int
+
+    @property
+    def is_single(self) -> bool:
+        """True if one id is meant."""
+        return self.first == self.last
+
+
+def selector(text: str) -> Selector:
+    """`1/12` or `1:12` (one task), `1/10-20` (those with these ids), `1` (all of session 1)."""
+    match = _SELECTOR.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} selects no tasks; write 1/12 (one), 1/10-20 (several) or 1 (all)")
+    first = int(match[2] or 0)
+    last = int(match[3]) if match[3] else first if match[2] else LARGEST_ID
+    session = int(match[1])
+    if max(session, first, last) > LARGEST_ID:
+        raise argparse.ArgumentTypeError(f"{text!r}: the largest id is {LARGEST_ID}")
+    if first > last:
+        raise argparse.ArgumentTypeError(f"{text!r}: the range ends before it begins")
+    return Selector(text.strip(), session, first, last)
 
 
 def duration(text: str) -> float:

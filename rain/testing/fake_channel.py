@@ -1,12 +1,13 @@
 """A connection without sockets, at the level of messages: what the client sends, a script answers.
 
-    channel = FakeChannel(server)     # server(message) -> the messages it answers with
-    ...
-    channel.check()                   # fails on messages nobody looked at
+channel = FakeChannel(server)     # server(message) -> the messages it answers with
+...
+channel.check()                   # fails on messages nobody looked at
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from rain.common.errors import RainConnectionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from rain.net.channel import ChannelHandler
     from rain.protocol.messages import Message
 
 M = TypeVar("M")
@@ -109,3 +111,62 @@ class FakeChannel:
         """Fail if there are messages nobody took."""
         assert not self._to_server, f"messages of the client that nobody read: {list(self._to_server)}"
         assert not self._to_client, f"messages to the client that it did not read: {list(self._to_client)}"
+
+
+class FakeLoopChannel:
+    """The same for the asyncio client: a channel of `rain.net.channel` whose other end is a script.
+
+    What the server answers arrives in a later turn of the loop.
+
+    Args:
+        handler: gets what arrives.
+        server: called with each message the client sends; what it returns arrives at the client.
+
+    Attributes:
+        closed: whether either side ended it.
+    """
+
+    def __init__(self, handler: ChannelHandler, server: Callable[[Message], Iterable[Message]]) -> None:
+        self.peer = "127.0.0.1:7210"
+        self.local = "127.0.0.1:1"
+        self.closed = False
+        self._handler = handler
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+
+    # --- the client's end -----------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        self.send_checked(message)
+
+    def send_checked(self, *messages: Message) -> None:
+        if not self.closed:
+            for message in messages:
+                answers = list(self._server(message))
+                if answers:
+                    self.say(*answers)
+
+    async def drained(self) -> None:
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self.hang_up("closed by this side")
+
+    def abort(self) -> None:
+        self.hang_up("closed by this side")
+
+    # --- the server's end -----------------------------------------------------------------------
+
+    def say(self, *messages: Message) -> None:
+        """Send messages to the client."""
+        self._loop.call_soon(self._deliver, list(messages))
+
+    def hang_up(self, reason: str = "closed by the other side") -> None:
+        """End the connection."""
+        if not self.closed:
+            self.closed = True
+            self._loop.call_soon(self._handler.channel_closed, self, reason)
+
+    def _deliver(self, messages: list[Message]) -> None:
+        if not self.closed:
+            self._handler.messages_received(self, messages)

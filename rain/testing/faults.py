@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from rain.testing.netfaults import NetworkFaults
+from rain.testing.simblocks import INLINE_LIMIT
 
 if TYPE_CHECKING:
     from rain.testing.simcluster import SimCluster
-    from rain.testing.simworker import SimWorker
 
-FAULTS = (
+FIRST_FAULTS = (
     "worker_crash",
     "worker_crash",
     "worker_dead_host",
@@ -28,21 +32,39 @@ FAULTS = (
     "pause_server",
     "damage",
 )
+"""Seeds that failed when there were no others are played with these."""
+FAULTS = (
+    *FIRST_FAULTS,
+    "clock_jump",
+    "clog_workers",
+    "disk_error",
+    "disk_full",
+    "executor_hangs",
+    "flap_worker",
+    "half_open_client",
+    "half_open_worker",
+    "half_open_workers",
+    "memory_exceeded",
+    "pause_server_for_long",
+    "slow_client",
+    "slow_data",
+    "slow_worker",
+    "slow_workers",
+    "worker_stops",
+)
+HOUR = 3600.0
 
 
-class FaultPlayer:
+class FaultPlayer(NetworkFaults):
     """Plays the faults of the plan.
 
     Attributes:
-        disturbed_clients: names of clients whose connection a fault touched.
-        lost_connections: faults after which the server may count a worker as lost.
+        played: how many, by name.
     """
 
     def __init__(self, cluster: SimCluster) -> None:
-        self.disturbed_clients: set[str] = set()
-        self.lost_connections = 0
-        self._cluster = cluster
-        self._cuts: set[tuple[str, str]] = set()
+        super().__init__(cluster)
+        self.played: Counter[str] = Counter()
         self._later: list[asyncio.Task[None]] = []
 
     async def play(self) -> None:
@@ -51,41 +73,63 @@ class FaultPlayer:
         for due, name in self._cluster.plan.faults:
             await asyncio.sleep(max(0.0, due - loop.time()))
             loop.note(f"fault {name}")
+            self.played[name] += 1
             getattr(self, name)()
         for task in self._later:
             await task
 
     def heal_all(self) -> None:
         """Undo what lasts."""
-        for a, b in sorted(self._cuts):
-            self._cluster.net.heal(a, b)
-        self._cuts.clear()
+        self.heal_links()
+        for worker in self._cluster.workers:
+            worker.store.trouble = 0
+            worker.transfers.fails = 0.0
+            worker.disturb_data(0.0, 0.0)
         for node in (self._cluster.server.node, *(worker.node for worker in self._cluster.workers)):
             node.resume()
 
-    # --- the faults -----------------------------------------------------------------------------
+    # --- workers --------------------------------------------------------------------------------
 
     def worker_crash(self) -> None:
         """A worker's process ends; another one joins later."""
-        self._lose_worker(silent=False)
+        self._lose_worker("crash")
 
     def worker_dead_host(self) -> None:
         """A worker's host dies: nobody hears of it; another one joins later."""
-        self._lose_worker(silent=True)
+        self._lose_worker("silent")
 
-    def client_crash(self) -> None:
-        """A client's process ends."""
-        clients = [client for client in self._cluster.clients if client.node.process.alive]
-        if clients and self._rare():
-            client = self._cluster.loop.rng.choice(clients)
-            self.disturbed_clients.add(client.node.name)
-            client.node.crash()
+    def worker_stops(self) -> None:
+        """A worker is told to end; another one joins later."""
+        self._lose_worker("stop")
+
+    def pause_worker(self) -> None:
+        """A worker stands still, perhaps for longer than the silence limit."""
+        worker = self._worker()
+        if worker is not None and not worker.node.process.paused:
+            self.lost_connections += 1
+            worker.node.pause()
+            self._cluster.loop.call_outside(self._seconds(0.5, 40), worker.node.resume)
 
     def executor_crash(self) -> None:
-        """An executor is killed."""
+        """An executor ends by a signal, or by itself."""
         worker = self._worker()
         if worker is not None:
-            worker.node.process.run(worker.executors.fault)
+            reason = "killed by signal 9"
+            if not self._cluster.plan.is_first:
+                reason = self._cluster.loop.rng.choice((reason, "killed by signal 11", "exit code 0", "exit code 3"))
+            worker.node.process.run(worker.executors.fault, reason)
+
+    def executor_hangs(self) -> None:
+        """A run does not end for a while, perhaps for longer than its time limit."""
+        worker = self._worker()
+        if worker is not None:
+            worker.node.process.run(worker.executors.hang, self._seconds(1, 40))
+
+    def memory_exceeded(self) -> None:
+        """A run uses more memory than it may."""
+        worker = self._worker()
+        if worker is not None:
+            worker.node.process.run(worker.executors.exceed)
 
     def transfers_fail(self) -> None:
         """Half of a worker's transfers fail for some seconds."""
@@ -98,69 +142,12 @@ class FaultPlayer:
 
             self._cluster.loop.call_outside(self._seconds(1, 20), end)
 
-    def break_worker(self) -> None:
-        """The connection between a worker and the server breaks."""
+    def slow_data(self) -> None:
+        """Values leave a worker late, some not whole."""
         worker = self._worker()
         if worker is not None:
-            self.lost_connections += 1
-            self._cluster.net.break_connections(worker.name, "server")
-
-    def break_workers(self) -> None:
-        """Data connections between two workers break."""
-        one, other = self._worker(), self._worker()
-        if one is not None and other is not None and one is not other:
-            self._cluster.net.break_connections(one.name, other.name)
-
-    def break_client(self) -> None:
-        """The connection between a client and the server breaks."""
-        name = self._client()
-        if name is not None and self._rare():
-            self.disturbed_clients.add(name)
-            self._cluster.net.break_connections(name, "server")
-
-    def cut_worker(self) -> None:
-        """A worker and the server cannot reach each other for a while."""
-        worker = self._worker()
-        if worker is not None:
-            self.lost_connections += 1
-            self._cut(worker.name, "server", one_way=False)
-
-    def cut_worker_one_way(self) -> None:
-        """Only one direction works, for longer than the silence limit."""
-        worker = self._worker()
-        if worker is not None:
-            self.lost_connections += 1
-            pair = [worker.name, "server"]
-            self._cluster.loop.rng.shuffle(pair)
-            self._cut(pair[0], pair[1], one_way=True, shortest=16.0)
-
-    def cut_workers(self) -> None:
-        """Two workers cannot reach each other for a while."""
-        one, other = self._worker(), self._worker()
-        if one is not None and other is not None and one is not other:
-            self._cut(one.name, other.name, one_way=False)
-
-    def cut_client(self) -> None:
-        """A client and the server cannot reach each other for a while."""
-        name = self._client()
-        if name is not None and self._rare():
-            self.disturbed_clients.add(name)
-            self._cut(name, "server", one_way=False)
-
-    def pause_worker(self) -> None:
-        """A worker stands still, perhaps for longer than the silence limit."""
-        worker = self._worker()
-        if worker is not None and not worker.node.process.paused:
-            self.lost_connections += 1
-            worker.node.pause()
-            self._cluster.loop.call_outside(self._seconds(0.5, 40), worker.node.resume)
-
-    def pause_server(self) -> None:
-        """The server stands still for less than the silence limit."""
-        node = self._cluster.server.node
-        if not node.process.paused:
-            node.pause()
-            self._cluster.loop.call_outside(self._seconds(0.5, 8), node.resume)
+            worker.disturb_data(self._seconds(0.1, 8), 0.3)
+            self._cluster.loop.call_outside(self._seconds(1, 20), worker.disturb_data, 0.0, 0.0)
 
     def damage(self) -> None:
         """A stored value cannot be read any more."""
@@ -168,38 +155,73 @@ class FaultPlayer:
         if worker is not None and worker.store.values:
             worker.damage(self._cluster.loop.rng.choice(sorted(worker.store.values)))
 
+    def disk_full(self) -> None:
+        """A worker's disk takes nothing for a while."""
+        self._disk_refuses(errno.ENOSPC)
+
+    def disk_error(self) -> None:
+        """Writing to a worker's disk fails for a while."""
+        self._disk_refuses(errno.EIO)
+
+    # --- server, client, clocks -----------------------------------------------------------------
+
+    def pause_server(self) -> None:
+        """The server stands still for less than the silence limit."""
+        self._pause_server(0.5, 8)
+
+    def pause_server_for_long(self) -> None:
+        """The server stands still for longer than the silence limit: everybody gives it up."""
+        if self._rare():
+            self.lost_connections += len(self._cluster.workers)
+            self.disturbed_clients.update(client.node.name for client in self._cluster.clients)
+            self._pause_server(16, 40)
+
+    def client_crash(self) -> None:
+        """A client's process ends."""
+        clients = [client for client in self._cluster.clients if client.node.process.alive]
+        if clients and self._rare():
+            client = self._cluster.loop.rng.choice(clients)
+            self.disturbed_clients.add(client.node.name)
+            client.node.crash()
+
+    def clock_jump(self) -> None:
+        """The clock on the wall jumps by an hour, for everybody."""
+        self._cluster.clock.jump(self._cluster.loop.rng.choice((-HOUR, HOUR)))
+
     # --- helpers --------------------------------------------------------------------------------
 
-    def _rare(self) -> bool:
-        return self._cluster.loop.rng.random() < 0.3
+    def _pause_server(self, least: float, most: float) -> None:
+        node = self._cluster.server.node
+        if not node.process.paused:
+            node.pause()
+            self._cluster.loop.call_outside(self._seconds(least, most), node.resume)
 
-    def _seconds(self, least: float, most: float) -> float:
-        return self._cluster.loop.rng.uniform(least, most)
+    def _disk_refuses(self, number: int) -> None:
+        worker = self._worker()
+        if worker is not None:
+            store = worker.store
+            store.trouble = number
+            store.refused_from = self._cluster.loop.rng.choice((0, INLINE_LIMIT, INLINE_LIMIT))
 
-    def _worker(self) -> SimWorker | None:
-        workers = self._cluster.workers
-        return self._cluster.loop.rng.choice(workers) if workers else None
+            def end() -> None:
+                store.trouble = 0
 
-    def _client(self) -> str | None:
-        names = [client.node.name for client in self._cluster.clients if client.node.process.alive]
-        return self._cluster.loop.rng.choice(names) if names else None
+            self._cluster.loop.call_outside(self._seconds(0.1, 10), end)
 
-    def _lose_worker(self, *, silent: bool) -> None:
+    def _lose_worker(self, how: str) -> None:
         worker = self._worker()
         if worker is None:
             return
         self.lost_connections += 1
         position = self._cluster.workers.index(worker)
         del self._cluster.workers[position]
-        worker.node.crash(silent=silent)
+        if how == "stop" and not worker.node.process.paused:
+            worker.stop()
+        else:
+            worker.node.crash(silent=how == "silent")
         cpus = worker.cpus
         self._later.append(self._cluster.loop.create_task(self._replace(cpus), name="replacement of a worker"))
 
     async def _replace(self, cpus: int) -> None:
         await asyncio.sleep(self._seconds(0.1, 5))
         self._cluster.add_worker(cpus)
-
-    def _cut(self, a: str, b: str, *, one_way: bool, shortest: float = 0.5) -> None:
-        self._cluster.net.cut(a, b, one_way=one_way)
-        self._cuts.add((a, b))
-        self._cluster.loop.call_outside(self._seconds(shortest, 40), self._cluster.net.heal, a, b)

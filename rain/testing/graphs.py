@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from rain.common.ids import FIRST_ID
-from rain.protocol.messages import INLINE, KEEP, SubmitChunk
+from rain.protocol.messages import INLINE, KEEP, SubmitBlock, SubmitChunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ class PlannedTask:
         sizes: bytes per output.
         fails: how many runs fail before one succeeds.
         crashes: how many runs end with the death of the executor before that.
+        timeout: time limit of a run in seconds, 0 = none.
     """
 
     number: int
@@ -45,17 +46,21 @@ class PlannedTask:
     priority: int = 0
     fails: int = 0
     crashes: int = 0
+    timeout: float = 0.0
 
-    def args(self) -> bytes:
-        """What the task carries: all that `run_plan` needs."""
-        data = {
+    def config(self) -> dict[str, Any]:
+        """What decides how the task runs and what it gives."""
+        return {
             "number": self.number,
             "sizes": list(self.sizes),
             "duration": self.duration,
             "fails": self.fails,
             "crashes": self.crashes,
         }
-        packed: bytes = msgpack.packb(data)
+
+    def args(self) -> bytes:
+        """The same, as the task carries it."""
+        packed: bytes = msgpack.packb(self.config())
         return packed
 
     @property
@@ -64,17 +69,52 @@ class PlannedTask:
         return self.fails + self.crashes > self.retries
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedArray:
+    """A task array: tasks with the same inputs and options, whose ids follow those of their outputs."""
+
+    members: tuple[PlannedTask, ...]
+
+    @classmethod
+    def of(cls, first: int, prototypes: Sequence[PlannedTask]) -> PlannedArray:
+        """Members like these tasks; `first` is the id of the first output."""
+        count = len(prototypes)
+        return cls(
+            tuple(
+                replace(one, number=first + count + index, outputs=(first + index,))
+                for index, one in enumerate(prototypes)
+            )
+        )
+
+    @property
+    def first(self) -> int:
+        """Id of the first output."""
+        return self.members[0].outputs[0]
+
+    @property
+    def number(self) -> int:
+        """Id of the first task."""
+        return self.members[0].number
+
+
 @dataclass(slots=True)
 class PlannedSubmit:
-    """A part of a graph. constants: values by id; kept: ids of objects."""
+    """A part of a graph. constants: values by id; kept: ids of objects. The outputs of an array are kept or not as the
+    first of them is."""
 
     constants: dict[int, bytes] = field(default_factory=dict)
     tasks: list[PlannedTask] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
+    arrays: list[PlannedArray] = field(default_factory=list)
+
+    def all_tasks(self) -> list[PlannedTask]:
+        """The tasks and the members of arrays, by id: each after the producers of its inputs."""
+        members = [task for one in self.arrays for task in one.members]
+        return sorted([*self.tasks, *members], key=lambda task: task.number) if members else self.tasks
 
     def objects(self) -> list[int]:
         """Ids of all objects of this submit."""
-        return [*self.constants, *(output for task in self.tasks for output in task.outputs)]
+        return [*self.constants, *(output for task in self.all_tasks() for output in task.outputs)]
 
 
 def output_value(number: int, position: int, size: int, inputs: Sequence[bytes | memoryview]) -> bytes:
@@ -90,7 +130,7 @@ def output_value(number: int, position: int, size: int, inputs: Sequence[bytes |
 def evaluate(submit: PlannedSubmit, values: dict[int, bytes]) -> None:
     """Add the values of all objects of the submit, whose earlier inputs are in `values`."""
     values.update(submit.constants)
-    for task in submit.tasks:
+    for task in submit.all_tasks():
         inputs = [values[i] for i in task.inputs]
         for position, (output, size) in enumerate(zip(task.outputs, task.sizes, strict=True)):
             values[output] = output_value(task.number, position, size, inputs)
@@ -104,11 +144,15 @@ class GraphPlanner:
         rng: decides everything.
         max_cpus: largest request.
         failing: how likely a task fails at least once.
+        arrays: some of the tasks are members of task arrays.
+        limits: some of the tasks have a time limit, which they keep unless they hang.
     """
 
     rng: random.Random
     max_cpus: int = 1
     failing: float = 0.0
+    arrays: bool = False
+    limits: bool = False
     next_id: int = FIRST_ID
     reusable: list[int] = field(default_factory=list)
 
@@ -122,15 +166,63 @@ class GraphPlanner:
         usable = [*submit.constants, *self.reusable]
         fan_in = rng.choice((1, 2, 4))
         recent = rng.random() < 0.4
-        for _ in range(task_count):
+        left = task_count
+        while left > 0:
+            if self.arrays and rng.random() < 0.2:
+                array_ = self._array(usable, rng.randint(1, 3 * left))
+                submit.arrays.append(array_)
+                if rng.random() < 0.7:
+                    submit.kept.update(task.outputs[0] for task in array_.members)
+                usable.extend(task.outputs[0] for task in array_.members)
+                left -= len(array_.members)
+                continue
             task = self._task(usable, fan_in, recent)
             submit.tasks.append(task)
             usable.extend(task.outputs)
-        for number in submit.objects():
+            left -= 1
+        for number in self._to_keep_singly(submit):
             if rng.random() < 0.3:
                 submit.kept.add(number)
         self.reusable.extend(sorted(submit.kept))
         return submit
+
+    @staticmethod
+    def _to_keep_singly(submit: PlannedSubmit) -> list[int]:
+        """Constants and outputs, but for those of arrays, which are kept together."""
+        return [*submit.constants, *(output for task in submit.tasks for output in task.outputs)]
+
+    def _array(self, usable: list[int], count: int) -> PlannedArray:
+        """An array; most members are short, few fail, few have large values."""
+        rng = self.rng
+        pool = usable[-6:]
+        inputs = tuple(rng.choice(pool) for _ in range(rng.choice((1, 1, 1, 2)))) if pool else ()
+        cpus, priority = (1, 0) if rng.random() < 0.8 else (rng.randint(0, self.max_cpus), 1)
+        retries = rng.choice((0, 2)) if self.failing else 0
+        usual = rng.choice((0.0, 0.0, 0.0001, 0.001, 0.1))
+        prototypes = []
+        for _ in range(count):
+            fails = crashes = 0
+            if retries and rng.random() < self.failing:
+                fails, crashes = rng.choice(((1, 0), (2, 0), (0, 1), (1, 1)))
+            elif rng.random() < self.failing / 20:
+                fails = FOR_EVER
+            prototypes.append(
+                PlannedTask(
+                    number=0,
+                    inputs=inputs,
+                    outputs=(),
+                    sizes=(LARGE if rng.random() < 0.02 else rng.randint(0, SMALL),),
+                    duration=rng.choice((0.3, 0.01)) if rng.random() < 0.05 else usual,
+                    cpus=cpus,
+                    retries=retries,
+                    priority=priority,
+                    fails=fails,
+                    crashes=crashes,
+                )
+            )
+        first = self.next_id
+        self.next_id += 2 * count
+        return PlannedArray.of(first, prototypes)
 
     def _task(self, usable: list[int], fan_in: int, recent: bool) -> PlannedTask:
         rng = self.rng
@@ -157,6 +249,7 @@ class GraphPlanner:
             priority=rng.choice((0, 0, 0, 1, -1)),
             fails=fails + (crashes if kind != "py" else 0),
             crashes=crashes if kind == "py" else 0,
+            timeout=10.0 if self.limits and rng.random() < 0.2 else 0.0,
         )
 
     def _new_id(self) -> int:
@@ -165,23 +258,42 @@ class GraphPlanner:
 
 
 class ChunkWriter:
-    """Writes submits as messages; keeps the template numbers of the session."""
+    """Writes submits as messages; keeps the template numbers of the session.
 
-    def __init__(self, session: int) -> None:
+    Args:
+        session: its number.
+        per_block: members in one SubmitBlock.
+    """
+
+    def __init__(self, session: int, per_block: int = 16) -> None:
         self._session = session
+        self._per_block = per_block
         self._templates: dict[bytes, int] = {}
 
-    def write(self, submit: PlannedSubmit) -> SubmitChunk:
-        """The submit in one chunk."""
+    def messages(self, submit: PlannedSubmit) -> list[SubmitChunk | SubmitBlock]:
+        """The submit by rising ids: a chunk for the constants and the tasks before each array, blocks for the array."""
+        found: list[SubmitChunk | SubmitBlock] = []
+        tasks, constants = list(submit.tasks), submit.constants
+        for planned in sorted(submit.arrays, key=lambda one: one.first):
+            before = [task for task in tasks if task.number < planned.first]
+            if before or constants:
+                found.append(self._chunk(before, constants, submit.kept))
+            tasks, constants = [task for task in tasks if task.number >= planned.first], {}
+            found += self._blocks(planned, submit.kept)
+        if tasks or constants or not found:
+            found.append(self._chunk(tasks, constants, submit.kept))
+        return found
+
+    def _template(self, task: PlannedTask, new: list[bytes]) -> int:
+        packed = _template(task)
+        if packed not in self._templates:
+            self._templates[packed] = len(self._templates)
+            new.append(packed)
+        return self._templates[packed]
+
+    def _chunk(self, tasks: list[PlannedTask], constants: dict[int, bytes], kept: set[int]) -> SubmitChunk:
         new: list[bytes] = []
-        task_templates = array("I")
-        for task in submit.tasks:
-            packed = _template(task)
-            if packed not in self._templates:
-                self._templates[packed] = len(self._templates)
-                new.append(packed)
-            task_templates.append(self._templates[packed])
-        tasks, kept = submit.tasks, submit.kept
+        task_templates = array("I", [self._template(task, new) for task in tasks])
         outputs = [output for task in tasks for output in task.outputs]
         return SubmitChunk(
             session=self._session,
@@ -194,11 +306,33 @@ class ChunkWriter:
             output_counts=array("I", [len(task.outputs) for task in tasks]),
             outputs=array("I", outputs),
             output_flags=bytes(KEEP if output in kept else 0 for output in outputs),
-            objects=array("I", submit.constants),
-            object_flags=bytes(INLINE | (KEEP if number in kept else 0) for number in submit.constants),
+            objects=array("I", constants),
+            object_flags=bytes(INLINE | (KEEP if number in kept else 0) for number in constants),
             object_specs=[],
-            values=list(submit.constants.values()),
+            values=list(constants.values()),
         )
+
+    def _blocks(self, planned: PlannedArray, kept: set[int]) -> list[SubmitBlock]:
+        members, found = planned.members, []
+        for start in range(0, len(members), self._per_block):
+            args = [task.args() for task in members[start : start + self._per_block]]
+            new: list[bytes] = []
+            template = self._template(members[0], new)
+            found.append(
+                SubmitBlock(
+                    session=self._session,
+                    templates=new,
+                    template=template,
+                    first=planned.first,
+                    members=len(members),
+                    start=start,
+                    inputs=array("I", members[0].inputs),
+                    keep=planned.first in kept,
+                    args=b"".join(args),
+                    arg_sizes=array("I", map(len, args)),
+                )
+            )
+        return found
 
 
 def _template(task: PlannedTask) -> bytes:
@@ -207,6 +341,8 @@ def _template(task: PlannedTask) -> bytes:
         data["retries"] = task.retries
     if task.priority:
         data["priority"] = task.priority
+    if task.timeout:
+        data["timeout"] = task.timeout
     if task.outputs:
         data["outputs"] = [{} for _ in task.outputs]
     packed: bytes = msgpack.packb(data)

@@ -28,6 +28,7 @@ GRACE = 10.0
 """Seconds which things may take to go away."""
 
 _NAME_PARTS = ("rain",)
+_NAMED_BY_OWNER = ("shared_memory", "directories", "sockets")
 _POLL = 0.05
 
 
@@ -39,9 +40,9 @@ class Snapshot:
         processes: descendants of this process, and processes that lost their parent and run Rain; no zombies.
         threads: names of live threads which are not daemons of the interpreter itself.
         descriptors: open descriptors of this process.
-        shared_memory: entries of /dev/shm with Rain's name.
-        directories: entries of the temporary directory with Rain's name.
-        sockets: bound unix sockets with Rain's name.
+        shared_memory: entries of /dev/shm with Rain's name, of others too.
+        directories: entries of the temporary directory with Rain's name, of others too.
+        sockets: bound unix sockets with Rain's name, of others too.
     """
 
     processes: frozenset[str]
@@ -52,12 +53,14 @@ class Snapshot:
     sockets: frozenset[str]
 
     def new_since(self, before: Snapshot) -> dict[str, list[str]]:
-        """What is here and was not `before`, by kind; empty if nothing is."""
+        """What is here, not of others, and was not `before`, by kind; empty if nothing is."""
         grown = {}
         for field in fields(self):
-            new = sorted(getattr(self, field.name) - getattr(before, field.name))
-            if new:
-                grown[field.name] = new
+            new = getattr(self, field.name) - getattr(before, field.name)
+            # Judged only now: who owned something that lay here before may be gone, or its number be another's.
+            mine = _ours(new) if new and field.name in _NAMED_BY_OWNER else new
+            if mine:
+                grown[field.name] = sorted(mine)
         return grown
 
 
@@ -67,9 +70,9 @@ def snapshot() -> Snapshot:
         processes=_processes(),
         threads=frozenset(f"{thread.name} (ident {thread.ident})" for thread in threading.enumerate()),
         descriptors=_descriptors(),
-        shared_memory=_ours(_named_entries(Path("/dev/shm"))),
-        directories=_ours(_temporary_directories(Path(tempfile.gettempdir()))),
-        sockets=_ours(_unix_sockets()),
+        shared_memory=_named_entries(Path("/dev/shm")),
+        directories=_temporary_directories(Path(tempfile.gettempdir())),
+        sockets=_unix_sockets(),
     )
 
 

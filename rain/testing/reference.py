@@ -1,15 +1,20 @@
 """A naive model of what the server must do, as far as others can see it; for comparison in tests.
 
 Everything derived is recomputed from scratch after each operation: which objects are needed (spec 6.2), which are
-available, which finished tasks have to run again because their results were lost (6.9), which sessions failed (6.3).
+available, which finished tasks have to run again because their results were lost (6.9), which sessions failed (6.3),
+which tasks are aborted because of others that failed or were cancelled (11.6, 11.9).
 Where the server is free (which worker gets a task, when) the model only says what is allowed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rain.common.states import DataObjectState, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 WAITING = frozenset({TaskState.notAssigned, TaskState.assigned, TaskState.running})
 RUNNABLE = frozenset({TaskState.ready, TaskState.assigned, TaskState.running})
@@ -17,18 +22,21 @@ RUNNABLE = frozenset({TaskState.ready, TaskState.assigned, TaskState.running})
 
 @dataclass(slots=True)
 class RefObject:
-    """A data object. producer: None for constants; copies: names of workers; at_server: the server has the value."""
+    """A data object. producer: None for constants; copies: names of workers; at_server: the server has the value;
+    from_block: it came in the report of a block."""
 
     producer: int | None
     kept: bool
     produced: bool = False
     at_server: bool = False
+    from_block: bool = False
     copies: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class RefTask:
-    """A task. done: its result was taken and is not lost; crashes: workers lost while it was running."""
+    """A task. done: its result was taken and is not lost; crashes: workers lost while it was running; ended: how it
+    ended if it never will be done."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -36,23 +44,42 @@ class RefTask:
     done: bool = False
     failures: int = 0
     crashes: int = 0
+    ended: TaskState | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Neither done nor ended."""
+        return not self.done and self.ended is None
 
 
 @dataclass(slots=True)
 class RefSession:
-    """A session. failed: id of the task to blame."""
+    """A session. failed: id of the task to blame; tolerant: it goes on after failures; wanted: inputs of open tasks."""
 
     tasks: dict[int, RefTask] = field(default_factory=dict)
     objects: dict[int, RefObject] = field(default_factory=dict)
     failed: int | None = None
-
-    def consumers(self, number: int) -> list[RefTask]:
-        """Tasks with the object as input."""
-        return [task for task in self.tasks.values() if number in task.inputs]
+    tolerant: bool = False
+    wanted: set[int] = field(default_factory=set)
 
     def needed(self, number: int) -> bool:
         """Kept, or input of an unfinished task."""
-        return self.objects[number].kept or any(not task.done for task in self.consumers(number))
+        return self.objects[number].kept or number in self.wanted
+
+    def is_dead(self, number: int) -> bool:
+        """It was not produced and never will be."""
+        obj = self.objects[number]
+        return obj.producer is not None and not obj.produced and self.tasks[obj.producer].ended is not None
+
+    def roots(self, number: int) -> set[int]:
+        """The failed and cancelled tasks because of which a task or object can never be finished."""
+        task = self.tasks.get(number)
+        if task is None:
+            producer = self.objects[number].producer
+            return self.roots(producer) if producer is not None and self.is_dead(number) else set()
+        if task.ended is TaskState.aborted:
+            return {root for i in task.inputs for root in self.roots(i)}
+        return set() if task.ended is None else {number}
 
     def available(self, number: int) -> bool:
         """A consumer could read it now."""
@@ -62,13 +89,13 @@ class RefSession:
         return obj.produced and (bool(obj.copies) or obj.at_server)
 
     def runnable(self, number: int) -> bool:
-        """The task is not done and all its inputs are there."""
+        """The task is open and all its inputs are there."""
         task = self.tasks[number]
-        return not task.done and all(self.available(i) for i in task.inputs)
+        return task.is_open and all(self.available(i) for i in task.inputs)
 
     def unfinished(self) -> int:
-        """How many tasks are not done."""
-        return sum(not task.done for task in self.tasks.values())
+        """How many tasks are open."""
+        return sum(task.is_open for task in self.tasks.values())
 
 
 class Reference:
@@ -85,9 +112,9 @@ class Reference:
 
     # --- operations -----------------------------------------------------------------------------
 
-    def open(self, session: int) -> None:
+    def open(self, session: int, *, tolerant: bool = False) -> None:
         """A session was created."""
-        self.sessions[session] = RefSession()
+        self.sessions[session] = RefSession(tolerant=tolerant)
 
     def close(self, session: int) -> None:
         """A session was closed, or its client left."""
@@ -141,7 +168,7 @@ class Reference:
             task = known.tasks[number]
             task.crashes += 1
             if self._crash_limit and task.crashes >= self._crash_limit:
-                known.failed = number
+                self._fail(known, number)
         for known in self.sessions.values():
             for obj in known.objects.values():
                 obj.copies.discard(worker)
@@ -153,7 +180,7 @@ class Reference:
         if known is None or known.failed is not None:
             return
         task = known.tasks[number]
-        assert not task.done, f"task {session}/{number} finished twice"
+        assert task.is_open, f"task {session}/{number} finished twice"
         task.done = True
         for output in task.outputs:
             if known.available(output):
@@ -164,15 +191,46 @@ class Reference:
             obj.at_server = obj.at_server or (inline and obj.kept)
         self._settle(known)
 
-    def fails(self, session: int, number: int) -> None:
+    def finishes_in_block(self, session: int, numbers: Iterable[int]) -> None:
+        """Members of a block succeeded: their values came with the message and are nowhere else."""
+        known = self.sessions.get(session)
+        if known is None or known.failed is not None:
+            return
+        for number in numbers:
+            task = known.tasks[number]
+            assert task.is_open, f"task {session}/{number} finished twice"
+            task.done = True
+            for output in task.outputs:
+                if not known.available(output):
+                    obj = known.objects[output]
+                    obj.produced = obj.at_server = obj.from_block = True
+        self._settle(known)
+
+    def fails(self, session: int, number: int, *, retriable: bool = True) -> None:
         """A run failed."""
         known = self.sessions.get(session)
         if known is None or known.failed is not None:
             return
         task = known.tasks[number]
         task.failures += 1
-        if task.failures > task.retries:
-            known.failed = number
+        if task.failures > task.retries or not retriable:
+            self._fail(known, number)
+
+    def cancel(self, session: int, numbers: Iterable[int]) -> list[int]:
+        """These tasks are cancelled; returns those that were open."""
+        known = self.sessions[session]
+        chosen = [number for number in dict.fromkeys(numbers) if known.tasks[number].is_open]
+        for number in chosen:
+            known.tasks[number].ended = TaskState.cancelled
+        self._settle(known)
+        return chosen
+
+    def _fail(self, session: RefSession, number: int) -> None:
+        if session.tolerant:
+            session.tasks[number].ended = TaskState.failed
+            self._settle(session)
+        else:
+            session.failed = number
 
     def stored(self, session: int, number: int, worker: str) -> None:
         """A worker has a copy after a transfer."""
@@ -209,14 +267,17 @@ class Reference:
         known = self.sessions[session]
         if known.failed is not None:
             return frozenset({TaskState.failed} if number == known.failed else {TaskState.aborted, TaskState.finished})
-        if known.tasks[number].done:
-            return frozenset({TaskState.finished})
+        task = known.tasks[number]
+        if not task.is_open:
+            return frozenset({task.ended or TaskState.finished})
         return RUNNABLE if known.runnable(number) else WAITING
 
     def object_state(self, session: int, number: int) -> DataObjectState:
         """The state which the object must show now, in a session that has not failed."""
         known = self.sessions[session]
         obj = known.objects[number]
+        if known.is_dead(number):
+            return DataObjectState.aborted
         if not known.needed(number) and (obj.producer is None or obj.produced):
             return DataObjectState.removed
         return DataObjectState.finished if known.available(number) else DataObjectState.unfinished
@@ -226,7 +287,7 @@ class Reference:
         known = self.sessions[session]
         for number in numbers:
             if number in known.tasks:
-                if not known.tasks[number].done:
+                if known.tasks[number].is_open:
                     return False
             elif self.object_state(session, number) is DataObjectState.unfinished:
                 return False
@@ -236,21 +297,28 @@ class Reference:
 
     @staticmethod
     def _settle(session: RefSession) -> None:
-        """Purge what is not needed; run again what is needed and lost, transitively."""
+        """Purge what is not needed; run again what is needed and lost; abort what can never run; transitively."""
         if session.failed is not None:
             return
         changed = True
         while changed:
             changed = False
+            consumed = {i for task in session.tasks.values() for i in task.inputs}
+            session.wanted = {i for task in session.tasks.values() if task.is_open for i in task.inputs}
             for number, obj in session.objects.items():
                 if obj.producer is None or not obj.produced:
                     continue
                 if not session.needed(number):
-                    obj.at_server = False
+                    # The server keeps inputs that it alone had, like constants.
+                    obj.at_server = obj.at_server and obj.from_block and number in consumed
                     continue
                 if not session.available(number):
                     session.tasks[obj.producer].done = False
                     obj.produced = False
+                    changed = True
+            for task in session.tasks.values():
+                if task.is_open and any(session.is_dead(i) for i in task.inputs):
+                    task.ended = TaskState.aborted
                     changed = True
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
+from rain.common.blocks import STORED, BlockResult
 from rain.common.failure import Failure
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
@@ -28,14 +29,35 @@ def u32(numbers: Iterable[int] = ()) -> array[int]:
     return array("I", numbers)
 
 
+def block_result(
+    count: int,
+    end: str | dict[str, Any] | None = None,
+    value: bytes = b"v",
+    seconds: float = 0.001,
+    info: bytes | None = None,
+) -> BlockResult:
+    """What a worker reports of a block of which `count` members succeeded with equal values."""
+    start, duration = (0.0, 0.0) if end is None else (1.0, seconds)
+    return BlockResult(
+        durations=array("f", [seconds]) * count,
+        sizes=array("I", [len(value)]) * count,
+        values=value * count,
+        infos=[] if info is None else [info],
+        end=end,
+        start=start,
+        duration=duration,
+    )
+
+
 class SubmitBuilder:
-    """Builds a submit of one chunk; ids are given by hand so that tests read as stories."""
+    """Builds a submit of one chunk and the blocks behind it; ids are given by hand so that tests read as stories."""
 
     def __init__(self) -> None:
         self.templates: list[bytes] = []
         self._known: dict[bytes, int] = {}
         self.tasks: list[tuple[int, int, bytes | None, tuple[int, ...], tuple[int, ...], bytes]] = []
         self.objects: list[tuple[int, int, bytes | None, bytes | None]] = []
+        self.blocks: list[tuple[int, int, int, tuple[int, ...], bool, list[bytes]]] = []
 
     def template(self, **fields: Any) -> int:
         """Number of the template with these fields."""
@@ -62,6 +84,23 @@ class SubmitBuilder:
         self.tasks.append((number, self.template(**fields), args, tuple(inputs), outputs, flags))
         return self
 
+    def array(
+        self,
+        first: int,
+        members: int,
+        inputs: Iterable[int] = (),
+        keep: bool = True,
+        per_block: int = 20_000,
+        **fields: Any,
+    ) -> SubmitBuilder:
+        """Add a task array with these inputs of each member. Its ids are those of the outputs from `first` on, then
+        those of the tasks; a member's arguments tell its position. per_block: members of one SubmitBlock."""
+        template = self.template(outputs=[{}], **fields)
+        for start in range(0, members, per_block):
+            args = [member_args(index) for index in range(start, min(start + per_block, members))]
+            self.blocks.append((template, first, members, tuple(inputs), keep, args))
+        return self
+
     def constant(self, number: int, value: bytes = b"x", keep: bool = False) -> SubmitBuilder:
         """Add a constant."""
         self.objects.append((number, m.INLINE | (m.KEEP if keep else 0), None, value))
@@ -86,12 +125,36 @@ class SubmitBuilder:
             values=[o[3] for o in self.objects if o[1] & (m.INLINE | m.SAME)],
         )
 
+    def messages(self, session: int, known_templates: int = 0) -> list[m.SubmitChunk | m.SubmitBlock]:
+        """The chunk and the blocks."""
+        found: list[m.SubmitChunk | m.SubmitBlock] = [self.chunk(session, known_templates)]
+        starts: dict[int, int] = {}
+        for template, first, members, inputs, keep, args in self.blocks:
+            start = starts.get(first, 0)
+            starts[first] = start + len(args)
+            sizes = u32(map(len, args))
+            number = known_templates + template
+            found.append(
+                m.SubmitBlock(session, [], number, first, members, start, u32(inputs), keep, b"".join(args), sizes)
+            )
+        return found
+
+
+def member_args(index: int) -> bytes:
+    """The packed arguments of a member that `SubmitBuilder.array` made."""
+    packed: bytes = msgpack.packb(([index], {}))
+    return packed
+
 
 class ServerStory:
     """A core with scripted peers; `sanity_check` runs after every step.
 
     Args:
         options: of the core.
+
+    Attributes:
+        runs: the last run that was assigned, by session and task.
+        members, outputs: number of members of the block (0 for a task), and of outputs, assigned in it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -99,6 +162,9 @@ class ServerStory:
         self.now = 100.0
         self.sent: dict[int, list[m.Message]] = {}
         self.other_actions: list[ServerAction] = []
+        self.runs: dict[tuple[int, int], int] = {}
+        self.members: dict[tuple[int, int], int] = {}
+        self.outputs: dict[tuple[int, int], int] = {}
         self._next_peer = 1
         self._seq = 0
 
@@ -107,9 +173,19 @@ class ServerStory:
         for action in self.core.handle(list(events), self.now):
             if isinstance(action, Send):
                 self.sent.setdefault(action.peer, []).append(action.message)
+                if isinstance(action.message, m.AssignTasks):
+                    self._note_assigned(action.message)
             else:
                 self.other_actions.append(action)
         self.core.sanity_check()
+
+    def _note_assigned(self, message: m.AssignTasks) -> None:
+        members = message.members or u32([0]) * len(message.tasks)
+        columns = zip(message.tasks, message.runs, members, message.output_counts, strict=True)
+        for task, run, count, outputs in columns:
+            self.runs[message.session, task] = run
+            self.members[message.session, task] = count
+            self.outputs[message.session, task] = outputs
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, with a tick every half second."""
@@ -192,8 +268,8 @@ class ServerStory:
         return failure.message
 
     def _say_submit(self, client: int, session: int, builder: SubmitBuilder) -> None:
-        chunk = builder.chunk(session, len(self.record(session).templates))
-        self.say(client, chunk, m.SubmitCommit(self.seq(), session, False))
+        messages = builder.messages(session, len(self.record(session).templates))
+        self.say(client, *messages, m.SubmitCommit(self.seq(), session, False))
 
     def failure(self, client: int) -> Failure:
         """The failure of the only request refused."""
@@ -207,21 +283,42 @@ class ServerStory:
 
     def done(self, worker: int, session: int, *tasks: int, size: int = 1, seconds: float = 0.2) -> None:
         """The worker reports the current runs of these tasks as finished; outputs of `size` bytes."""
-        graph = self.graph(session)
-        runs = u32(graph.run[task] for task in tasks)
-        sizes = array("Q", [size for task in tasks for _ in graph.outputs_of(task)])
+        runs = u32(self.runs[session, task] for task in tasks)
+        sizes = array("Q", [size] * sum(self.outputs[session, task] for task in tasks))
         starts, durations = array("d", [1.0] * len(tasks)), array("d", [seconds] * len(tasks))
         self.say(worker, m.TasksDone(session, u32(tasks), runs, starts, durations, [], sizes, [], []))
 
+    def blocks(self, worker: int) -> list[tuple[int, int]]:
+        """First task and number of members of what was newly assigned to a worker, in order; 0 members for a task."""
+        found: list[tuple[int, int]] = []
+        for message in self.take(worker, m.AssignTasks):
+            found += zip(message.tasks, message.members or u32([0]) * len(message.tasks), strict=True)
+        return found
+
+    def block_done(
+        self, worker: int, session: int, task: int, result: BlockResult | None = None, size: int = 100_000
+    ) -> None:
+        """The worker reports the end of the last assigned run of a block.
+
+        Args:
+            worker, session, task: whose; the id of the first member's task.
+            result: by default all members succeeded.
+            size: of the value in the store if the result ends with STORED.
+        """
+        if result is None:
+            result = block_result(self.members[session, task])
+        sizes = array("Q", [size] if result.end == STORED else [])
+        one, runs, seconds = u32([task]), u32([self.runs[session, task]]), array("d", [1.0])
+        self.say(worker, m.TasksDone(session, one, runs, seconds, seconds, [], sizes, [], [], [result.pack()]))
+
     def started(self, worker: int, session: int, *tasks: int) -> None:
         """The worker reports the current runs of these tasks as begun."""
-        graph = self.graph(session)
-        self.say(worker, m.TasksStarted(session, u32(tasks), u32(graph.run[task] for task in tasks)))
+        self.say(worker, m.TasksStarted(session, u32(tasks), u32(self.runs[session, task] for task in tasks)))
 
     def fail(self, worker: int, session: int, task: int, message: str = "boom", **fields: Any) -> None:
         """The worker reports that the current run failed."""
         failure = Failure("task", message, **fields).to_map()
-        self.say(worker, m.TaskFailed(session, task, self.graph(session).run[task], failure, 1.0, 0.1))
+        self.say(worker, m.TaskFailed(session, task, self.runs[session, task], failure, 1.0, 0.1))
 
     # --- looking in ---
 

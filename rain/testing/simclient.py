@@ -130,7 +130,8 @@ class SimSession:
 
     async def submit(self, submit: PlannedSubmit) -> None:
         """Send a part of the graph; returns when the server has accepted it."""
-        self.client.send(self._writer.write(submit))
+        for message in self._writer.messages(submit):
+            self.client.send(message)
         await self.client.request(m.SubmitCommit(self.client.next_seq(), self.number, False))
 
     async def wait(self, ids: Iterable[int]) -> None:

@@ -2,100 +2,43 @@
 
 Rerun one seed, with the trace of the run:
 
-    python -m rain.testing.simcluster SEED
+    python -m rain.testing.simcluster SEED [KIND]
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import sys
-from dataclasses import dataclass, field
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rain.common.errors import RainConnectionError
-from rain.common.failure import Failure
-from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import AssignTasks
 from rain.server.core.state import CoreOptions
-from rain.testing.faults import FAULTS, FaultPlayer
-from rain.testing.graphs import GraphPlanner, PlannedSubmit, evaluate
-from rain.testing.simclient import RefusedError, SimClient
+from rain.testing.faults import FaultPlayer
+from rain.testing.simaio import AioScript
+from rain.testing.simclient import SimClient
+from rain.testing.simclock import SimClock
 from rain.testing.simloop import SimLoop
 from rain.testing.simnet import SimNetwork
-from rain.testing.simparts import Functions
+from rain.testing.simparts import MEMORY_EXCEEDED, Functions
+from rain.testing.simplan import KINDS, Outcome, Plan
+from rain.testing.simscript import ClientScript
 from rain.testing.simserver import SimServer
 from rain.testing.simtolerant import TolerantScript
 from rain.testing.simworker import SimWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from rain.testing.simclient import SimSession
+    from collections.abc import Iterator
 
 TIME_LIMIT = 1200.0
 """Virtual seconds after which a run counts as hanging."""
-SETTLE_SECONDS = 40.0
-"""Virtual seconds after the last session until nothing may be left: silence limit, reconnect, delete timeout."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What happens in a simulation; all of it follows from the seed.
-
-    Attributes:
-        cpus: of each worker.
-        tasks: number of tasks of each client.
-        faults: (time in seconds, name) in order.
-        failing: how likely a task fails at least once.
-        codec: messages go through the real codec.
-        delete_timeout: of the workers, in seconds.
-        check_every: batches of events from one walk through the invariants to the next.
-        tolerant: sessions go on after failures, and tasks are cancelled.
-    """
-
-    seed: int
-    cpus: list[int]
-    tasks: list[int]
-    faults: list[tuple[float, str]]
-    failing: float
-    codec: bool
-    delete_timeout: float
-    check_every: int
-    tolerant: bool = False
-
-    @classmethod
-    def of_seed(cls, seed: int) -> Plan:
-        """The plan of a seed."""
-        rng = random.Random(seed)
-        cpus = [rng.randint(1, 4) for _ in range(rng.randint(2, 6))]
-        clients = rng.randint(1, 3)
-        tasks = [rng.randint(20, 120) // clients for _ in range(clients)]
-        count = 0 if rng.random() < 0.1 else rng.randint(3, 10)
-        span = rng.choice((1.0, 5.0, 20.0))
-        faults = sorted((rng.uniform(0, span), rng.choice(FAULTS)) for _ in range(count))
-        return cls(
-            seed=seed,
-            cpus=cpus,
-            tasks=tasks,
-            faults=faults,
-            failing=rng.choice((0.0, 0.0, 0.05)),
-            codec=rng.random() < 0.25,
-            delete_timeout=rng.choice((0.0, 1.0)),
-            check_every=rng.choice((1, 10, 10, 10)),
-        )
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a client fared: `finished`, `failed` (its session did), `lost` (its connection was), `crashed`
-    or `tolerated` (whatever failed)."""
-
-    end: str = "running"
-    failure: Failure | None = None
-    planned: dict[int, bool] = field(default_factory=dict)
-    session: int = 0
+SETTLE_SECONDS = (20, 90)
+"""Least and most virtual seconds after the last session until nothing may be left: silence limit, reconnect, delete
+timeout, and what slow links still bring."""
 
 
 class SimCluster:
@@ -104,11 +47,16 @@ class SimCluster:
     Args:
         plan: what happens.
         full_trace: the trace holds the content of all messages.
+
+    Attributes:
+        blocks: number of blocks that were assigned.
+        messages: number of messages sent, by type.
     """
 
     def __init__(self, plan: Plan, *, full_trace: bool = False) -> None:
         self.plan = plan
         self.loop = SimLoop(plan.seed, time_limit=TIME_LIMIT)
+        self.clock = SimClock(self.loop)
         self.net = SimNetwork(self.loop, codec=plan.codec, full_trace=full_trace)
         self.net.watch = self._watch
         self.functions = Functions()
@@ -117,6 +65,8 @@ class SimCluster:
         self.clients: list[SimClient] = []
         self.outcomes: list[Outcome] = []
         self.faults = FaultPlayer(self)
+        self.blocks = 0
+        self.messages: Counter[str] = Counter()
         self._worker_count = 0
         self._runs: dict[tuple[int, int], int] = {}
 
@@ -130,6 +80,7 @@ class SimCluster:
             self.server.address,
             self.functions,
             cpus=cpus,
+            wall_clock=self.clock.time(),
             delete_timeout=self.plan.delete_timeout,
             check_every=self.plan.check_every,
         )
@@ -139,13 +90,16 @@ class SimCluster:
 
     def run(self) -> None:
         """Run to the end and check everything; closes the loop."""
-        try:
-            self.loop.run_until_complete(self._main())
-        finally:
-            self.loop.shutdown()
+        with self.clock.installed(), _errors_reported(self.loop), _no_collections():
+            try:
+                self.loop.run_until_complete(self._main())
+            finally:
+                self.loop.shutdown()
 
     async def _main(self) -> None:
         self.server.start()
+        if self.plan.breaking is not None:
+            self.net.sabotage.arm(*self.plan.breaking)
         for cpus in self.plan.cpus:
             self.add_worker(cpus)
         scripts = []
@@ -154,8 +108,9 @@ class SimCluster:
             outcome = Outcome()
             self.clients.append(client)
             self.outcomes.append(outcome)
-            kind = TolerantScript if self.plan.tolerant else ClientScript
-            script = kind(self, client, outcome, tasks, random.Random(f"{self.plan.seed}/{position}"))
+            rng = random.Random(f"{self.plan.seed}/{position}")
+            usual = TolerantScript if self.plan.tolerant else ClientScript
+            script = (AioScript if self.plan.real else usual)(self, client, outcome, tasks, rng)
             scripts.append(client.node.process.spawn(script.run(), f"script of {client.node.name}"))
         playing = self.loop.create_task(self.faults.play(), name="faults")
         for client, outcome, task in zip(self.clients, self.outcomes, scripts, strict=True):
@@ -167,8 +122,17 @@ class SimCluster:
                 task.result()
         await playing
         self.faults.heal_all()
-        await asyncio.sleep(SETTLE_SECONDS)
+        await self._settle()
         self._check_end()
+
+    async def _settle(self) -> None:
+        least, most = SETTLE_SECONDS
+        await asyncio.sleep(least)
+        for _ in range(least, most, 5):
+            are_registered = len(self.server.core.state.workers) == len(self.workers)
+            if are_registered and self.server.holds_nothing() and all(one.holds_nothing() for one in self.workers):
+                return
+            await asyncio.sleep(5)
 
     def _check_end(self) -> None:
         assert self.server.exit_code is None, "the server ended by itself"
@@ -191,7 +155,7 @@ class SimCluster:
         if outcome.failure is not None:
             key = (outcome.session, outcome.failure.task)
             to_blame = outcome.planned.get(outcome.failure.task, False) or key in self.functions.blamed
-            to_blame |= self.faults.lost_connections > 2 and "was running on 3 workers" in outcome.failure.message
+            to_blame |= self._is_fault(outcome.failure.message)
             assert to_blame, f"{name}: {key} failed without a reason: {outcome.failure.message}"
         elif outcome.end == "finished":
             assert not any(outcome.planned.values()), f"{name}: a task that always fails did not fail its session"
@@ -199,130 +163,65 @@ class SimCluster:
             again = {key: n for key, n in self.functions.starts.items() if n > 1}
             assert not again, f"tasks ran again without a fault: {again}"
 
+    def _is_fault(self, message: str) -> bool:
+        """Whether a fault explains that a task failed with this message."""
+        played = self.faults.played
+        if "was running on 3 workers" in message:
+            return self.faults.lost_connections > 2
+        if "cannot store a value" in message:
+            return played["disk_full"] + played["disk_error"] > 0
+        if "Time limit" in message:
+            return played["executor_hangs"] + played["pause_worker"] > 0
+        return MEMORY_EXCEEDED in message and played["memory_exceeded"] > 0
+
     def _watch(self, label: str, message: Any) -> None:
+        self.messages[type(message).__name__] += 1
         if isinstance(message, AssignTasks):
-            for task, run in zip(message.tasks, message.runs, strict=True):
-                key = (message.session, task)
-                assert run > self._runs.get(key, 0), f"{label}: run {run} of {key} does not rise"
-                self._runs[key] = run
+            members = message.members or [0] * len(message.tasks)
+            for first, run, count in zip(message.tasks, message.runs, members, strict=True):
+                self.blocks += count > 0
+                for task in range(first, first + max(1, count)):
+                    key = (message.session, task)
+                    assert run > self._runs.get(key, 0), f"{label}: run {run} of {key} does not rise"
+                    self._runs[key] = run
 
 
-class ClientScript:
-    """What one client does: some submits, waits, fetches and unkeeps; every value is compared."""
+class _ErrorReporter(logging.Handler):
+    """Ends the simulation when Rain reports an error of its own."""
 
-    def __init__(
-        self, cluster: SimCluster, client: SimClient, outcome: Outcome, tasks: int, rng: random.Random
-    ) -> None:
-        self._cluster = cluster
-        self._client = client
-        self._outcome = outcome
-        self._tasks = tasks
-        self._rng = rng
-        self._values: dict[int, bytes] = {}
-        self._kept: list[int] = []
-        self._unkept: set[int] = set()
+    def __init__(self, loop: SimLoop) -> None:
+        super().__init__(logging.ERROR)
+        self._loop = loop
 
-    async def run(self) -> None:
-        """The whole script; the outcome says how it ended."""
-        outcome = self._outcome
-        try:
-            await self._client.connect(self._cluster.server.address)
-            session = await self._client.new_session()
-            outcome.session = session.number
-            failure = await _failure_of(self._work(session))
-            if failure is None:
-                outcome.end = "finished"
-            else:
-                assert failure.kind == "task", failure
-                outcome.failure = failure
-                await self._check_failed(session, failure.task)
-                outcome.end = "failed"
-            await session.close()
-            self._client.close()
-        except RainConnectionError:
-            outcome.end = "lost"
-
-    async def _work(self, session: SimSession) -> None:
-        rng = self._rng
-        cpus = max(self._cluster.plan.cpus)
-        planner = GraphPlanner(rng, max_cpus=cpus, failing=self._cluster.plan.failing)
-        left = self._tasks
-        while left > 0:
-            count = min(left, rng.randint(1, self._tasks))
-            left -= count
-            plan = planner.plan(count)
-            evaluate(plan, self._values)
-            self._outcome.planned.update((task.number, task.fails_for_good) for task in plan.tasks)
-            await session.submit(plan)
-            self._kept += sorted(plan.kept)
-            await self._something(session, plan, planner)
-        await session.wait_all()
-        await self._check_fetch(session, self._kept)
-        await self._check_states(session)
-
-    async def _something(self, session: SimSession, plan: PlannedSubmit, planner: GraphPlanner) -> None:
-        rng = self._rng
-        ids = [*(task.number for task in plan.tasks), *plan.objects()]
-        for _ in range(rng.randint(0, 3)):
-            match rng.choice(("sleep", "wait", "some", "fetch", "unkeep")):
-                case "sleep":
-                    await asyncio.sleep(rng.choice((0.0, 0.1, 3.0)))
-                case "wait":
-                    await session.wait(rng.sample(ids, rng.randint(0, min(5, len(ids)))))
-                case "some":
-                    asked = rng.sample(ids, rng.randint(1, min(5, len(ids))))
-                    done = await session.wait_some(asked)
-                    assert done
-                    assert set(done) <= set(asked)
-                case "fetch" if self._kept:
-                    await self._check_fetch(session, rng.sample(self._kept, rng.randint(1, min(4, len(self._kept)))))
-                case "unkeep" if self._kept:
-                    chosen = rng.sample(self._kept, rng.randint(1, min(4, len(self._kept))))
-                    await session.unkeep(chosen)
-                    self._unkept.update(chosen)
-                    self._kept = [n for n in self._kept if n not in self._unkept]
-                    planner.reusable[:] = self._kept
-
-    async def _check_fetch(self, session: SimSession, ids: list[int]) -> None:
-        for number, value in (await session.fetch(ids)).items():
-            assert value == self._values[number], f"object {session.number}/{number} has a wrong value"
-
-    async def _check_states(self, session: SimSession) -> None:
-        tasks = sorted(self._outcome.planned)
-        objects = sorted(self._values)
-        states = await session.states(tasks + objects)
-        unfinished = {TaskState.notAssigned, TaskState.ready, TaskState.assigned, TaskState.running}
-        faulty = bool(self._cluster.plan.faults)
-        for number, state in zip(tasks, states, strict=False):
-            # A loss after the end of the wait may have made a task run again for a kept result.
-            assert state == TaskState.finished or (faulty and state in unfinished), f"{number}: {TaskState(state).name}"
-        for number, state in zip(objects, states[len(tasks) :], strict=True):
-            kept = number in self._kept
-            allowed = {DataObjectState.finished if kept else DataObjectState.removed}
-            if faulty:
-                allowed |= (
-                    {DataObjectState.unfinished} if kept else {DataObjectState.unfinished, DataObjectState.finished}
-                )
-            assert state in allowed, f"object {number}: {DataObjectState(state).name}, kept: {kept}"
-
-    async def _check_failed(self, session: SimSession, task: int) -> None:
-        for request in (session.wait_all(), session.wait([10]), session.states([10])):
-            failure = await _failure_of(request)
-            assert failure is not None, "a failed session answers"
-            assert failure.task == task
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at a record."""
+        self._loop.errors.append(f"logged: {record.getMessage()}")
 
 
-async def _failure_of(request: Coroutine[Any, Any, Any]) -> Failure | None:
-    """The failure with which the server refuses something, None if it does not."""
+@contextmanager
+def _errors_reported(loop: SimLoop) -> Iterator[None]:
+    logger, reporter = logging.getLogger("rain"), _ErrorReporter(loop)
+    logger.addHandler(reporter)
     try:
-        await request
-    except RefusedError as error:
-        return error.failure
-    return None
+        yield
+    finally:
+        logger.removeHandler(reporter)
 
 
-def run_seed(seed: int, *, tolerant: bool = False, full_trace: bool = False) -> SimCluster:
-    """Simulate the cluster of a seed; `tolerant` as in `Plan`.
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Finalisers run at the same moments in every process."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def run_seed(seed: int, kind: str = "", *, full_trace: bool = False) -> SimCluster:
+    """Simulate the cluster of a seed; `kind` as in `Plan.of_seed`.
 
     Returns:
         The cluster after its end; `loop.trace_hash()` sums up what happened.
@@ -330,32 +229,30 @@ def run_seed(seed: int, *, tolerant: bool = False, full_trace: bool = False) -> 
     Raises:
         AssertionError: something went wrong; the text tells the seed and how to run it again.
     """
-    plan = Plan.of_seed(seed)
-    plan.tolerant = tolerant
+    plan = Plan.of_seed(seed, kind)
     cluster = SimCluster(plan, full_trace=full_trace)
     try:
         cluster.run()
     except Exception as error:
-        again = f"python -m rain.testing.simcluster {'--tolerant ' if tolerant else ''}{seed}"
+        again = f"python -m rain.testing.simcluster {seed} {kind}".rstrip()
         raise AssertionError(f"seed {seed} failed (again: {again}): {error}\n{plan}") from error
     return cluster
 
 
 def main() -> None:
-    """Run the seeds given as arguments and print the end of each trace."""
+    """Run a seed and print the end of its trace."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-    tolerant = "--tolerant" in sys.argv
-    for argument in sys.argv[2 if tolerant else 1 :]:
-        plan = Plan.of_seed(int(argument))
-        plan.tolerant = tolerant
-        plan.check_every = 1
-        print(plan)
-        cluster = SimCluster(plan, full_trace=True)
-        try:
-            cluster.run()
-        finally:
-            print("\n".join(cluster.loop.recent))
-        print([outcome.end for outcome in cluster.outcomes], cluster.loop.trace_hash())
+    if len(sys.argv) not in (2, 3) or (len(sys.argv) == 3 and sys.argv[2] not in (*KINDS, "first")):
+        sys.exit(f"usage: python -m rain.testing.simcluster SEED [{' | '.join(KINDS)} | first]")
+    plan = Plan.of_seed(int(sys.argv[1]), *sys.argv[2:])
+    plan.check_every = 1
+    print(plan)
+    cluster = SimCluster(plan, full_trace=True)
+    try:
+        cluster.run()
+    finally:
+        print("\n".join(cluster.loop.recent))
+    print([outcome.end for outcome in cluster.outcomes], cluster.loop.trace_hash())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from rain.common.errors import RainConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from rain.testing.simloop import SimLoop
     from rain.testing.simnet import SimChannel, SimNode
 
 ObjectKey: TypeAlias = "tuple[int, int]"
@@ -28,14 +29,23 @@ class DataRequest:
 
 @dataclass(frozen=True, slots=True)
 class DataAnswer:
-    """The value, None if it is not here."""
+    """The value, None if it is not here. size: what was announced; less has come if the other side stopped early."""
 
     key: ObjectKey
     value: bytes | None
+    size: int
 
 
 class DataServer:
-    """Channel handler that answers requests from a coroutine function."""
+    """Channel handler that answers requests from a coroutine function.
+
+    Attributes:
+        delay: most seconds until it answers.
+        short: how likely it stops in the middle of a value.
+    """
+
+    delay = 0.0
+    short = 0.0
 
     def __init__(self, read: Callable[[ObjectKey], Coroutine[Any, Any, bytes | None]]) -> None:
         self._read = read
@@ -49,19 +59,26 @@ class DataServer:
             task.add_done_callback(self._answering.discard)
 
     async def _answer(self, channel: SimChannel, message: DataRequest) -> None:
-        channel.send(DataAnswer(message.key, await self._read(message.key)))
+        rng = cast("SimLoop", asyncio.get_running_loop()).rng
+        if self.delay:
+            await asyncio.sleep(rng.uniform(0.0, self.delay))
+        value = await self._read(message.key)
+        size = 0 if value is None else len(value)
+        if value and self.short and rng.random() < self.short:
+            value = value[: rng.randrange(size)]
+        channel.send(DataAnswer(message.key, value, size))
 
     def channel_closed(self, channel: SimChannel, reason: str) -> None:
         """Nothing is kept per connection."""
 
 
 class _Answer:
-    def __init__(self, future: asyncio.Future[bytes | None]) -> None:
+    def __init__(self, future: asyncio.Future[DataAnswer]) -> None:
         self._future = future
 
     def messages_received(self, channel: SimChannel, messages: list[Any]) -> None:
         if not self._future.done():
-            self._future.set_result(messages[0].value)
+            self._future.set_result(messages[0])
 
     def channel_closed(self, channel: SimChannel, reason: str) -> None:
         if not self._future.done():
@@ -77,13 +94,16 @@ async def read_from(node: SimNode, address: str, key: ObjectKey) -> bytes | None
     Raises:
         RainConnectionError: no connection, or no answer in time.
     """
-    future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[DataAnswer] = asyncio.get_running_loop().create_future()
     channel = None
     try:
         channel = await node.connect(address, "data", _Answer(future), timeout=DATA_TIMEOUT)
         channel.send(DataRequest(key))
         async with asyncio.timeout(DATA_TIMEOUT):
-            return await future
+            answer = await future
+        if answer.value is not None and len(answer.value) < answer.size:
+            raise RainConnectionError(f"data connection to {address}: {len(answer.value)} of {answer.size} bytes came")
+        return answer.value
     except TimeoutError:
         raise RainConnectionError(f"data connection to {address}: no answer within {DATA_TIMEOUT:g} s") from None
     finally:

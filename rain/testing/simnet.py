@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rain.common.errors import RainConnectionError
+from rain.testing.simlinks import DELIVERED, IN_FLIGHT, Links, Sabotage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +154,16 @@ class SimChannel:
         """True once this side has closed or knows of the end."""
         return self._closed
 
+    def send_checked(self, *messages: Any) -> None:
+        """Send at once."""
+        if not self._closed:
+            self._unsent.extend(messages)
+            self._flush()
+
+    async def drained(self) -> None:
+        """The simulated network takes whatever is sent."""
+        self._flush()
+
     def send(self, message: Any) -> None:
         """Queue a message; all of one loop turn travel together. Ignored after the end of the connection."""
         if self._closed:
@@ -189,12 +200,31 @@ class SimChannel:
         network = self._network
         messages = network.through_codec(messages)
         network.trace_messages(self.label, messages)
+        struck = network.sabotage.strike(messages)
+        if struck is not None:
+            self._break_at(*struck, messages)
+            return
         rng = network.loop.rng
         if len(messages) > 1 and rng.random() < 0.2:  # one write may arrive in several reads
             cut = rng.randrange(1, len(messages))
             self.outgoing.push(messages[:cut])
             messages = messages[cut:]
         self.outgoing.push(messages)
+
+    def _break_at(self, position: int, kind: str, messages: list[Any]) -> None:
+        self._network.loop.note(f"{self.label} breaks at {type(messages[position]).__name__}: {kind}")
+        self._network.sabotage.struck(self.node.name, self.peer_node.name)
+        answers = self.outgoing.receiver.outgoing if self.outgoing.receiver is not None else None
+        if kind == IN_FLIGHT:
+            self.outgoing.push(messages)
+            self.outgoing.break_off()
+        else:
+            before = messages[: position + (kind == DELIVERED)]
+            if before:
+                self.outgoing.push(before)
+            self.outgoing.push(BROKEN)
+        if answers is not None:
+            answers.break_off(lose_all=kind == DELIVERED)
 
     def arrived(self, item: list[Any] | str) -> None:
         """The network brings messages, or the reason of the end."""
@@ -229,18 +259,19 @@ class _Direction:
         self._target = target
         self._items: deque[tuple[float, list[Any] | str]] = deque()
         self._last_due = 0.0
+        self._stalled = False
         self.receiver: SimChannel | None = None
 
     def push(self, item: list[Any] | str) -> None:
         loop = self._network.loop
-        due = max(self._last_due, loop.time() + self._network.draw_latency())
+        due = max(self._last_due, loop.time() + self._network.links.draw_latency(self._source.name, self._target.name))
         self._last_due = due
         self._items.append((due, item))
         loop.call_at(due, self.deliver_due, context=loop.outside)
 
     def deliver_due(self) -> None:
         network = self._network
-        if self.receiver is None or network.is_cut(self._source, self._target):
+        if self.receiver is None or self._stalled or network.is_cut(self._source, self._target):
             return
         now = network.loop.time()
         while self._items and self._items[0][0] <= now:
@@ -249,10 +280,13 @@ class _Direction:
                 network.loop.note(f"{self._sender.label} ends: {item}")
             self.receiver.arrived(item)
 
-    def break_off(self) -> None:
-        if self._network.loop.rng.random() < 0.5:
+    def break_off(self, *, lose_all: bool = False) -> None:
+        if lose_all or self._network.loop.rng.random() < 0.5:
             self._items.clear()
         self.push(BROKEN)
+
+    def stall(self) -> None:
+        self._stalled = True
 
     def connect_to(self, receiver: SimChannel) -> None:
         self.receiver = receiver
@@ -264,6 +298,8 @@ class SimNetwork:
     Attributes:
         nodes: by name.
         watch: called with the label of the channel and each message that is sent.
+        links: delays and cuts.
+        sabotage: connections that break at a certain message.
 
     Args:
         loop: the loop of the simulation.
@@ -283,11 +319,10 @@ class SimNetwork:
         self.loop = loop
         self.nodes: dict[str, SimNode] = {}
         self._by_ip: dict[str, SimNode] = {}
-        self._latency = latency
+        self.links = Links(loop, latency)
+        self.sabotage = Sabotage()
         self._full_trace = full_trace
         self.watch: Callable[[str, Any], None] | None = None
-        self._cuts: set[tuple[str, str]] = set()
-        self._silent: set[str] = set()
         self._channels = 0
         self._codec = _load_codec() if codec else None
 
@@ -304,15 +339,19 @@ class SimNetwork:
     def cut(self, a: str, b: str, *, one_way: bool = False) -> None:
         """Hold back what `a` sends to `b`, and the reverse unless `one_way`."""
         self.loop.note(f"cut {a} {b} one_way={one_way}")
-        self._cuts.add((a, b))
+        self.links.cut(a, b)
         if not one_way:
-            self._cuts.add((b, a))
+            self.links.cut(b, a)
+
+    def slow(self, a: str, b: str, latency: tuple[float, float]) -> None:
+        """Each message between two nodes takes between so many seconds, until `heal`."""
+        self.loop.note(f"slow {a} {b} {latency}")
+        self.links.slow(a, b, latency)
 
     def heal(self, a: str, b: str) -> None:
-        """Undo `cut` in both directions; what was held back is delivered."""
+        """Undo `cut` and `slow` in both directions; what was held back is delivered."""
         self.loop.note(f"heal {a} {b}")
-        self._cuts.discard((a, b))
-        self._cuts.discard((b, a))
+        self.links.heal(a, b)
         for name in (a, b):
             node = self.nodes.get(name)
             if node is not None:
@@ -329,13 +368,24 @@ class SimNetwork:
                 channel.outgoing.receiver.outgoing.break_off()
         return len(broken)
 
+    def stall_connections(self, a: str, b: str) -> int:
+        """The connections between two nodes carry nothing any more, and neither end hears of it; new ones work.
+        Returns how many."""
+        stalled = [channel for channel in self.nodes[a].channels if channel.peer_node.name == b]
+        for channel in stalled:
+            self.loop.note(f"stall {channel.label}")
+            channel.outgoing.stall()
+            if channel.outgoing.receiver is not None:
+                channel.outgoing.receiver.outgoing.stall()
+        return len(stalled)
+
     def crash(self, node: SimNode, *, silent: bool = False) -> None:
         """End a node's process; see `SimNode.crash`."""
         self.loop.note(f"crash {node.name} silent={silent}")
         node.process.kill()
         node.listeners.clear()
         if silent:
-            self._silent.add(node.ip)
+            self.links.lose_host(node.ip)
         for channel in node.channels:
             if not silent:
                 channel.outgoing.push(CRASHED)
@@ -343,13 +393,9 @@ class SimNetwork:
 
     def is_cut(self, source: SimNode, target: SimNode) -> bool:
         """True if nothing gets from source to target now."""
-        return (source.name, target.name) in self._cuts or source.ip in self._silent
+        return self.links.is_cut(source.name, source.ip, target.name)
 
     # --- used by channels -----------------------------------------------------------------------
-
-    def draw_latency(self) -> float:
-        """A one-way delay in seconds."""
-        return self.loop.rng.uniform(*self._latency)
 
     def through_codec(self, messages: list[Any]) -> list[Any]:
         """The messages as the other side decodes them."""
@@ -373,7 +419,7 @@ class SimNetwork:
         ip, _, port = address.rpartition(":")
         target = self._by_ip.get(ip)
         answered: asyncio.Future[SimChannel | None] = self.loop.create_future()
-        self.loop.call_outside(self.draw_latency(), self._knock, node, target, int(port), role, handler, answered)
+        self.loop.call_outside(self.links.draw_latency(), self._knock, node, target, int(port), role, handler, answered)
         try:
             async with asyncio.timeout(timeout):
                 channel = await asyncio.shield(answered)
@@ -397,7 +443,7 @@ class SimNetwork:
             return  # no answer: the caller's time limit decides
         listener = target.listeners.get(port)
         if listener is None or target.refuses or not target.process.alive:
-            self.loop.call_outside(self.draw_latency(), _resolve, answered, None)
+            self.loop.call_outside(self.links.draw_latency(), _resolve, answered, None)
             return
         if not node.process.alive:
             return
@@ -415,16 +461,16 @@ class SimNetwork:
             there.handler = listener.accept(there, hello)
             here.outgoing.connect_to(there)
             here.outgoing.deliver_due()
-            self.loop.call_outside(self.draw_latency(), _resolve, answered, here)
+            self.loop.call_outside(self.links.draw_latency(), _resolve, answered, here)
 
         self.loop.call_soon(accept, context=there.context)
 
     def _wake(self, node: SimNode) -> None:
         for channel in node.channels:
-            self.loop.call_outside(self.draw_latency(), channel.outgoing.deliver_due)
+            self.loop.call_outside(self.links.draw_latency(), channel.outgoing.deliver_due)
             other = channel.outgoing.receiver
             if other is not None:
-                self.loop.call_outside(self.draw_latency(), other.outgoing.deliver_due)
+                self.loop.call_outside(self.links.draw_latency(), other.outgoing.deliver_due)
 
 
 def _abort_late(answered: asyncio.Future[SimChannel | None]) -> None:

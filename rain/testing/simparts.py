@@ -1,40 +1,35 @@
-"""What a simulated worker has instead of a store, executor processes, transfers and built-in tasks."""
+"""What a simulated worker has instead of executor processes."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgpack
-
-from rain.common.errors import RainConnectionError
 from rain.common.failure import Failure
-from rain.testing.graphs import output_value
-from rain.testing.simdata import read_from
+from rain.testing.simblocks import SimBlock, failure_of, make_outputs, read_args
+from rain.testing.simstore import result_of, stored
 from rain.worker.core.events import (
-    BuiltinStopped,
     ExecutorLost,
     ExecutorReady,
     ExecutorStopped,
-    ObjectArrived,
-    ObjectUnreachable,
+    LimitExceeded,
     RunFailed,
     RunKept,
-    RunResult,
     RunsEnded,
+    StoreFailed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import asyncio
+    from collections.abc import Callable
 
     from rain.testing.simloop import SimLoop
-    from rain.testing.simnet import SimNode
-    from rain.worker.core.actions import FetchObject, Run
-    from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
+    from rain.testing.simstore import SimStore
+    from rain.worker.core.actions import Run
+    from rain.worker.core.events import ObjectKey, RunResult, TaskKey, WorkerEvent
 
-INLINE_LIMIT = 64 << 10
+MEMORY_EXCEEDED = "Memory limit of 1 MiB exceeded"
 FLUSH_AFTER = 0.005
 """An executor reports at once what took longer."""
 
@@ -55,7 +50,7 @@ class Functions:
 
     def begin(self, run: Run) -> tuple[dict[str, Any], str]:
         """A run begins; returns its arguments and how it will end: `ok`, `fail` or `crash`."""
-        args: dict[str, Any] = msgpack.unpackb(run.args or b"\x80")
+        args = read_args(run.args)
         key = run.key[:2]
         self.starts[key] = self.starts.get(key, 0) + 1
         before = self.mishaps.get(key, 0)
@@ -88,56 +83,9 @@ class CpuMeter:
         self._used -= cpus
 
 
-class SimStore:
-    """A dict.
-
-    Attributes:
-        values: by key.
-        damaged: keys whose values other nodes cannot read.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[ObjectKey, bytes] = {}
-        self.damaged: set[ObjectKey] = set()
-
-    def put(self, key: ObjectKey, value: bytes) -> None:
-        """Store a value; an existing one wins."""
-        self.values.setdefault(key, value)
-
-    def read(self, key: ObjectKey) -> bytes | None:
-        """The value for another node."""
-        return None if key in self.damaged else self.values.get(key)
-
-    def get(self, key: ObjectKey) -> bytes | None:
-        """The value, None if it is not here."""
-        return self.values.get(key)
-
-    def delete(self, keys: Iterable[ObjectKey]) -> None:
-        """Remove values."""
-        for key in keys:
-            self.values.pop(key, None)
-            self.damaged.discard(key)
-
-
-def make_outputs(run: Run, args: dict[str, Any], inputs: list[bytes]) -> dict[ObjectKey, bytes]:
-    """The values a run produces."""
-    return {
-        (run.key[0], output): output_value(args["number"], position, size, inputs)
-        for position, (output, size) in enumerate(zip(run.outputs, args["sizes"], strict=True))
-    }
-
-
-def result_of(run: Run, start: float, duration: float, outputs: dict[ObjectKey, bytes]) -> RunResult:
-    """The report of a successful run."""
-    values = [outputs[run.key[0], output] for output in run.outputs]
-    columns: list[tuple[int, bytes | None, bytes | None]]
-    columns = [(len(value), None, value if len(value) < INLINE_LIMIT else None) for value in values]
-    return RunResult(run.key, start, duration, None, columns)
-
-
-def failure_of(run: Run, text: str) -> Failure:
-    """The failure of a run."""
-    return Failure("task", f"{text} in {run.key}", run.key[0], run.key[1])
+def _promised(run: Run) -> list[ObjectKey]:
+    """What the executor will have live after this run."""
+    return [] if run.members else [(run.key[0], output) for output in run.outputs]
 
 
 class SimExecutor:
@@ -151,17 +99,19 @@ class SimExecutor:
         self._line: deque[tuple[Run, dict[ObjectKey, bytes]]] = deque()
         self._cached: dict[ObjectKey, bytes] = {}
         self._live: dict[ObjectKey, bytes] = {}
-        self._results: list[RunResult | RunFailed] = []
+        self._results: list[tuple[Run, RunResult | RunFailed, dict[ObjectKey, bytes]]] = []
         self._now_cached: list[ObjectKey] = []
         self._cpus = 0
         self._forbidden: set[TaskKey] = set()
+        self._hopeless: set[TaskKey] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._then: Callable[[], None] | None = None
 
     def call(self, runs: list[Run]) -> None:
         """Take a batch; values are read from the store now, as when a frame is composed."""
-        coming = {(r.key[0], output) for r, _ in self._line for output in r.outputs}
+        coming = {key for r, _ in self._line for key in _promised(r)}
         if self.current is not None:
-            coming.update((self.current.key[0], output) for output in self.current.outputs)
+            coming.update(_promised(self.current))
         for run in runs:
             sent: dict[ObjectKey, bytes] = {}
             for wanted in run.inputs:
@@ -171,10 +121,12 @@ class SimExecutor:
                     sent[key] = self._cached[key]
                 elif (value := self._pool.store.get(key)) is not None:
                     sent[key] = value
-                else:
-                    assert key in coming or key in self._live, f"run {run.key} is sent without its input {key}"
+                elif key not in coming and key not in self._live:
+                    assert self._pool.store.refusals, f"run {run.key} is sent without its input {key}"
+                    self._pool.report(StoreFailed(key, "the value is not in the store"))
+                    self._hopeless.add(run.key)
             self._line.append((run, sent))
-            coming.update((run.key[0], output) for output in run.outputs)
+            coming.update(_promised(run))
         if self.current is None:
             self._next()
 
@@ -218,11 +170,30 @@ class SimExecutor:
             self._flush()
             self._pool.crash(self, "a forbidden run was next")
             return
+        if run.key in self._hopeless:
+            failed = RunFailed(run.key, failure_of(run, "an input is missing"), self._pool.clock(), 0.0)
+            self._results.append((run, failed, {}))
+            self._next()
+            return
         self.current = run
         self._cpus = self._pool.meter.take(run)
+        if run.members:
+            inputs = [self._value(wanted.object, sent) for wanted in run.inputs]
+            self._next_member(SimBlock(run, inputs, self._pool.loop.rng))
+            return
         args, end = self._pool.functions.begin(run)
         start = self._pool.clock()
-        self._timer = self._pool.loop.call_later(args["duration"], self._end, run, sent, args, end, start)
+        self._after(args["duration"], lambda: self._end(run, sent, args, end, start))
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        self._then = then
+        self._timer = self._pool.loop.call_later(seconds, then)
+
+    def hang(self, seconds: float) -> None:
+        """What runs now ends so many seconds from now."""
+        if self.current is not None and self._timer is not None and self._then is not None:
+            self._timer.cancel()
+            self._after(seconds, self._then)
 
     def _end(self, run: Run, sent: dict[ObjectKey, bytes], args: dict[str, Any], end: str, start: float) -> None:
         pool, duration = self._pool, args["duration"]
@@ -234,18 +205,43 @@ class SimExecutor:
         self.current = None
         if end == "fail":
             pool.functions.went_wrong(run)
-            self._results.append(RunFailed(run.key, failure_of(run, "boom"), start, duration))
+            self._results.append((run, RunFailed(run.key, failure_of(run, "boom"), start, duration), {}))
         else:
             inputs = [self._value(wanted.object, sent) for wanted in run.inputs]
             outputs = make_outputs(run, args, inputs)
             self._live.update(outputs)
-            self._results.append(result_of(run, start, duration, outputs))
+            self._results.append((run, result_of(run, start, duration, outputs), outputs))
             for key, value in [*zip((i.object for i in run.inputs), inputs, strict=True), *outputs.items()]:
                 if key not in self._cached and key not in self._now_cached and pool.loop.rng.random() < 0.3:
                     self._now_cached.append(key)
                     self._cached[key] = value
         if duration > FLUSH_AFTER:
             self._flush()
+        self._next()
+
+    def _next_member(self, block: SimBlock) -> None:
+        pool = self._pool
+        args, end = pool.functions.begin(block.member)
+        start = pool.clock()
+        self._after(args["duration"], lambda: self._member_ends(block, args, end, start))
+
+    def _member_ends(self, block: SimBlock, args: dict[str, Any], end: str, start: float) -> None:
+        pool = self._pool
+        if end == "crash":
+            pool.functions.went_wrong(block.member)
+            pool.crash(self, "Lost connection to executor")
+            return
+        if end == "fail":
+            pool.functions.went_wrong(block.member)
+        outputs = block.member_ends(args, end == "ok", start)
+        self._live.update(outputs)
+        if not block.is_over:
+            self._next_member(block)
+            return
+        pool.meter.give(self._cpus)
+        self.current = None
+        self._results.append((block.run, block.result(), outputs))
+        self._flush()
         self._next()
 
     def _value(self, key: ObjectKey, sent: dict[ObjectKey, bytes]) -> bytes:
@@ -259,10 +255,9 @@ class SimExecutor:
 
     def _flush(self) -> None:
         if self._results:
-            for key, value in self._live.items():
-                self._pool.store.put(key, value)
+            results = [stored(self._pool.store, run, result, outputs) for run, result, outputs in self._results]
+            self._results = []
             self._live.clear()
-            results, self._results = self._results, []
             cached, self._now_cached = self._now_cached, []
             self._pool.report(RunsEnded(self.number, results, cached))
 
@@ -341,126 +336,36 @@ class SimExecutors:
         failure = Failure("task", reason) if running is None else Failure("task", reason, running[0], running[1])
         self.report(ExecutorLost(executor.number, running, failure))
 
-    def fault(self) -> bool:
-        """Kill one of the registered processes from outside; False if there is none."""
-        ready = [number for number, executor in self.running.items() if executor.ready]
-        if not ready:
-            return False
-        executor = self.running[self.loop.rng.choice(ready)]
-        running = executor.current
-        if running is not None:
-            self.functions.blamed.add(running.key[:2])
-        self.crash(executor, "Lost connection to executor (killed)")
-        return True
+    def _victim(self, *, busy: bool) -> SimExecutor | None:
+        numbers = [number for number, one in self.running.items() if one.ready and not (busy and one.current is None)]
+        return self.running[self.loop.rng.choice(numbers)] if numbers else None
+
+    def _blame(self, run: Run | None) -> None:
+        if run is not None and not run.members:  # nobody is to blame for a block
+            self.functions.blamed.add(run.key[:2])
+
+    def fault(self, reason: str = "killed by signal 9") -> None:
+        """One of the registered processes ends by a fault."""
+        executor = self._victim(busy=False)
+        if executor is not None:
+            self._blame(executor.current)
+            self.crash(executor, f"Lost connection to executor ({reason})")
+
+    def hang(self, seconds: float) -> None:
+        """What one of the processes runs takes so many seconds longer."""
+        executor = self._victim(busy=True)
+        if executor is not None:
+            self._blame(executor.current)
+            executor.hang(seconds)
+
+    def exceed(self) -> None:
+        """What one of the processes runs uses more memory than it asked for."""
+        executor = self._victim(busy=True)
+        if executor is not None and executor.current is not None:
+            self._blame(executor.current)
+            self.report(LimitExceeded(executor.current.key, MEMORY_EXCEEDED))
 
     def _registered(self, executor: SimExecutor) -> None:
         if self.running.get(executor.number) is executor:
             executor.ready = True
             self.report(ExecutorReady(executor.number))
-
-
-class SimBuiltins:
-    """Built-in tasks: the same functions, run by the worker itself."""
-
-    def __init__(self, executors: SimExecutors) -> None:
-        self._pool = executors
-        self._running: dict[TaskKey, tuple[asyncio.TimerHandle, int]] = {}
-        self._ending: dict[TaskKey, int] = {}
-
-    def run(self, run: Run) -> None:
-        """Start one."""
-        pool = self._pool
-        inputs = []
-        for wanted in run.inputs:
-            value = pool.store.get(wanted.object)
-            assert value is not None, f"built-in run {run.key} begins without its input {wanted.object}"
-            inputs.append(value)
-        cpus = pool.meter.take(run)
-        args, end = pool.functions.begin(run)
-        timer = pool.loop.call_later(args["duration"], self._end, run, inputs, args, end, pool.clock())
-        self._running[run.key] = (timer, cpus)
-
-    def stop(self, key: TaskKey, grace: float) -> None:
-        """Stop it; with grace it ends a moment later, and that is reported."""
-        stopped = self._running.pop(key, None)
-        if stopped is not None:
-            stopped[0].cancel()
-            self._ending[key] = stopped[1]
-        if grace:
-            loop = self._pool.loop
-            loop.call_later(loop.rng.uniform(0.0, grace), self._stopped, key)
-        elif key in self._ending:
-            self._pool.meter.give(self._ending.pop(key))
-
-    def _stopped(self, key: TaskKey) -> None:
-        if key in self._ending:
-            self._pool.meter.give(self._ending.pop(key))
-        self._pool.report(BuiltinStopped(key))
-
-    def _end(self, run: Run, inputs: list[bytes], args: dict[str, Any], end: str, start: float) -> None:
-        pool = self._pool
-        pool.meter.give(self._running.pop(run.key)[1])
-        result: RunResult | RunFailed
-        if end == "ok":
-            outputs = make_outputs(run, args, inputs)
-            for key, value in outputs.items():
-                pool.store.put(key, value)
-            result = result_of(run, start, args["duration"], outputs)
-        else:
-            pool.functions.went_wrong(run)
-            result = RunFailed(run.key, failure_of(run, "boom"), start, args["duration"])
-        pool.report(RunsEnded(0, [result], []))
-
-
-class SimTransfers:
-    """Transfers over the simulated network.
-
-    Attributes:
-        fails: how likely an attempt fails for no reason.
-    """
-
-    ATTEMPTS = 3
-
-    def __init__(self, node: SimNode, store: SimStore, report: Callable[[WorkerEvent], None]) -> None:
-        self.fails = 0.0
-        self._node = node
-        self._store = store
-        self._report = report
-        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
-
-    def fetch(self, action: FetchObject) -> None:
-        """Start a transfer."""
-        assert action.object not in self._tasks, f"two transfers of {action.object}"
-        self._tasks[action.object] = asyncio.get_running_loop().create_task(
-            self._fetch(action), name=f"transfer of {action.object} to {self._node.name}"
-        )
-
-    def stop(self, key: ObjectKey) -> None:
-        """Stop it; nothing is reported."""
-        task = self._tasks.pop(key, None)
-        if task is not None:
-            task.cancel()
-
-    async def _fetch(self, action: FetchObject) -> None:
-        key = action.object
-        for address in action.holders:
-            for _ in range(self.ATTEMPTS):
-                value = await self._attempt(address, key)
-                if value is not None:
-                    assert len(value) == action.size, f"{key}: {len(value)} bytes came, {action.size} were announced"
-                    del self._tasks[key]
-                    self._store.put(key, value)
-                    self._report(ObjectArrived(key, len(value)))
-                    return
-        del self._tasks[key]
-        self._report(ObjectUnreachable(key, list(action.holders), "not there"))
-
-    async def _attempt(self, address: str, key: ObjectKey) -> bytes | None:
-        loop: Any = asyncio.get_running_loop()
-        if loop.rng.random() < self.fails:
-            await asyncio.sleep(0.01)
-            return None
-        try:
-            return await read_from(self._node, address, key)
-        except RainConnectionError:
-            return None

@@ -56,6 +56,10 @@ class CheckedServerCore(ServerCore):
     def handle(self, events: list[ServerEvent], now: float) -> list[ServerAction]:
         """Hand on, then check."""
         actions = super().handle(events, now)
+        state = self.state
+        assert not state.errors, "the watchdog found an internal error"
+        for worker in state.workers.values():
+            assert not worker.disagreements, f"the digest of {worker.worker_id} is not the server's"
         self._batches += 1
         if self._batches % self._every == 0:
             self.sanity_check()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from rain.testing.graphs import PlannedSubmit, PlannedTask
     from rain.testing.simclient import SimClient, SimSession
-    from rain.testing.simcluster import Outcome, SimCluster
+    from rain.testing.simcluster import SimCluster
+    from rain.testing.simplan import Outcome
 
 BAD = frozenset({TaskState.failed, TaskState.cancelled, TaskState.aborted})
 UNFINISHED = frozenset({TaskState.notAssigned, TaskState.ready, TaskState.assigned, TaskState.running})
@@ -56,7 +57,7 @@ class TolerantScript:
     async def _work(self, session: SimSession) -> None:
         rng = self._rng
         plan = self._cluster.plan
-        planner = GraphPlanner(rng, max_cpus=max(plan.cpus), failing=0.15)
+        planner = GraphPlanner(rng, max_cpus=max(plan.cpus), failing=0.15, arrays=plan.arrays, limits=not plan.is_first)
         left = self._count
         while left > 0:
             count = min(left, rng.randint(1, self._count))
@@ -73,13 +74,13 @@ class TolerantScript:
     def _note(self, submit: PlannedSubmit) -> None:
         evaluate(submit, self._values)
         self._kept |= submit.kept
-        for task in submit.tasks:
+        for task in submit.all_tasks():
             self._tasks[task.number] = task
             self._producer.update(dict.fromkeys(task.outputs, task.number))
 
     async def _something(self, session: SimSession, submit: PlannedSubmit) -> None:
         rng = self._rng
-        numbers = [task.number for task in submit.tasks]
+        numbers = [task.number for task in submit.all_tasks()]
         for _ in range(rng.randint(0, 4)):
             match rng.choice(("sleep", "wait", "some", "cancel", "cancel_all")):
                 case "sleep":

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rain.common.errors import RainConnectionError
 from rain.protocol.messages import WorkerHello
 from rain.testing.simdata import DataServer
-from rain.testing.simparts import CpuMeter, Functions, SimBuiltins, SimExecutors, SimStore, SimTransfers
+from rain.testing.simparts import CpuMeter, Functions, SimExecutors
+from rain.testing.simstore import SimStore
+from rain.testing.simtasks import SimBuiltins, SimTransfers
 from rain.worker.core.core import WorkerCore
 from rain.worker.core.events import StoreFailed
 from rain.worker.shell import Parts, WorkerShell
@@ -18,13 +20,11 @@ if TYPE_CHECKING:
 
     from rain.protocol.messages import WorkerWelcome
     from rain.testing.simloop import SimLoop
-    from rain.testing.simnet import SimNode
+    from rain.testing.simnet import SimChannel, SimNode
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import WorkerEvent
 
 DATA_PORT = 9000
-EPOCH = 1_700_000_000.0
-"""Wall clock at the beginning of the simulation."""
 
 
 class CheckedWorkerCore:
@@ -61,6 +61,7 @@ class SimWorker:
         server: address of the server.
         functions: what tasks do.
         cpus: cpus it offers.
+        wall_clock: unix seconds, which may jump; like a real worker it looks once, when it starts.
         delete_timeout: seconds for which values not needed are kept.
         check_every: batches of events from one walk through the invariants to the next.
 
@@ -77,6 +78,7 @@ class SimWorker:
         functions: Functions,
         *,
         cpus: int = 2,
+        wall_clock: float = 0.0,
         delete_timeout: float = 1.0,
         check_every: int = 1,
     ) -> None:
@@ -86,7 +88,10 @@ class SimWorker:
         self.exit_code: int | None = None
         self.incarnations: list[int] = []
         self._loop = loop
+        self._began = wall_clock - loop.time()
         self._server = server
+        self._data = DataServer(self._read)
+        self._channel: SimChannel | None = None
         resources: dict[str, Any] = {"cpus": cpus, "gpus": [], "memory": 8 << 30}
         self._resources = resources
         self.core = WorkerCore(resources=resources, delete_timeout=delete_timeout)
@@ -104,14 +109,27 @@ class SimWorker:
 
     def start(self) -> None:
         """Start it, inside its process."""
-        data = DataServer(self._read)
-        self.node.process.run(self.node.listen, DATA_PORT, lambda _channel, _hello: data)
+        self.node.process.run(self.node.listen, DATA_PORT, lambda _channel, _hello: self._data)
         self.node.process.spawn(self._connect(), f"{self.name} connects")
 
     def holds_nothing(self) -> bool:
         """No task, object or value is left."""
         info = self.core.info()
         return not self.store.values and not any(info.values()) and not self.core.sessions
+
+    def stop(self) -> None:
+        """End as after SIGTERM: everything is stopped, the connection closed, then the process is gone."""
+        self.node.process.run(self._stop)
+        self.node.crash()
+
+    def _stop(self) -> None:
+        self.shell.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def disturb_data(self, delay: float, short: float) -> None:
+        """Other nodes get values late, or only the beginning."""
+        self._data.delay, self._data.short = delay, short
 
     def damage(self, key: tuple[int, int]) -> None:
         """A stored value turns out to be unreadable."""
@@ -138,7 +156,7 @@ class SimWorker:
     # --- inside ---
 
     def _clock(self) -> float:
-        return EPOCH + self._loop.time()
+        return self._began + self._loop.time()
 
     async def _connect(self) -> None:
         while True:
@@ -148,6 +166,7 @@ class SimWorker:
                 await asyncio.sleep(0.5)
                 continue
             hello = WorkerHello(f"{self.node.ip}:{DATA_PORT}", self._resources, self.name, 1, "3.11.4")
+            self._channel = channel
             self.shell.attach(channel, hello)
             return
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
+from rain.common.blocks import STORED, BlockResult, joined
 from rain.common.failure import Failure
+from rain.common.packing import pack_args
 from rain.protocol.messages import (
     AssignTasks,
     CancelTasks,
@@ -23,11 +25,13 @@ from rain.protocol.messages import (
     TasksStarted,
     TasksStopped,
     WithdrawTasks,
+    WorkerDigest,
     WorkerWelcome,
 )
 from rain.worker.core.actions import CallExecutor, Run, TellServer, WorkerAction
 from rain.worker.core.core import WorkerCore
 from rain.worker.core.events import (
+    BlockEnd,
     ExecutorLost,
     ExecutorReady,
     ObjectArrived,
@@ -65,6 +69,18 @@ class TaskOf:
     template: int = 0
     run: int = 1
     args: bytes | None = None
+    specs: Sequence[bytes | None] = ()
+
+
+@dataclass
+class BlockOf(TaskOf):
+    """One block of an assignment, by the task id of its first member and the id of that one's output."""
+
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        if self.args is None:
+            self.args = joined(self.members, pack_args([], {}) * self.members)
 
 
 @dataclass
@@ -107,11 +123,35 @@ def assign_tasks(
         [None for obj in objects],
         [obj.value for obj in objects],
         [list(obj.holders) if obj.value is None else [] for obj in objects],
+        array("I", [task.members if isinstance(task, BlockOf) else 0 for task in tasks]),
+        _own_specs(tasks),
     )
 
 
+def _own_specs(tasks: list[TaskOf]) -> list[bytes | None]:
+    specs = [spec for task in tasks for spec in (task.specs or [None] * len(task.outputs))]
+    return specs if any(specs) else []
+
+
+def block_end(
+    run: Run, *, done: int | None = None, end: str | None = None, duration: float = 0.1, size: int = 100_000
+) -> RunResult:
+    """What an executor tells at the end of a block: `done` members (None: all) gave a value each.
+
+    With the end STORED the next member gave one of `size` bytes.
+    """
+    count = run.members if done is None else done
+    result = BlockResult(array("f", [0.0] * count), array("I", [1] * count), b"v" * count, [None], end=end)
+    if end != STORED:
+        return RunResult(run.key, 1.0, duration, None, [], BlockEnd(result.pack(), count))
+    outputs: list[tuple[int, bytes | None, bytes | None]] = [(size, None, None)]
+    return RunResult(run.key, 1.0, duration, None, outputs, BlockEnd(result.pack(), count + 1, run.outputs[0] + count))
+
+
 def success(run: Run, *, duration: float = 0.1, size: int = 1, value: bytes | None = b"v") -> RunResult:
-    """The result of a run that succeeded."""
+    """The result of a run that succeeded, of a block: of all its members."""
+    if run.members:
+        return block_end(run, duration=duration)
     return RunResult(run.key, 1.0, duration, None, [(size, None, value) for _ in run.outputs])
 
 
@@ -123,7 +163,8 @@ def failure_of(key: TaskKey, message: str = "broken") -> RunFailed:
 class WorkerStory:
     """A worker core, its clock, and everything it said since the last look.
 
-    Every step ends with a `sanity_check`. Attributes: `core`; `now` (seconds); `actions`, those of the last step.
+    Every step ends with a `sanity_check`. Attributes: `core`; `now` (seconds); `actions`, those of the last step, but
+    for `digests`, which come from time to time.
     """
 
     def __init__(self, *, cpus: int = 1, spare_executors: int = 0, delete_timeout: float = 1.0, **more: Any) -> None:
@@ -133,6 +174,7 @@ class WorkerStory:
         )
         self.now = 100.0
         self.actions: list[WorkerAction] = []
+        self.digests: list[WorkerDigest] = []
         self.say(WorkerWelcome(1, WORKER_ID))
 
     # --- steps ---
@@ -140,8 +182,11 @@ class WorkerStory:
     def happens(self, *events: WorkerEvent, after: float = 0.0) -> list[WorkerAction]:
         """Hand events to the core, `after` seconds later; returns the actions."""
         self.now += after
-        self.actions = self.core.handle(list(events), self.now)
+        actions = self.core.handle(list(events), self.now)
         self.core.sanity_check()
+        told = [a.message if isinstance(a, TellServer) else None for a in actions]
+        self.digests += [message for message in told if isinstance(message, WorkerDigest)]
+        self.actions = [a for a, m in zip(actions, told, strict=True) if not isinstance(m, WorkerDigest)]
         return self.actions
 
     def say(self, *messages: ServerToWorker) -> list[WorkerAction]:
@@ -163,8 +208,12 @@ class WorkerStory:
     def succeed(
         self, executor: int, *runs: Run, duration: float = 0.1, cached: Sequence[ObjectKey] = ()
     ) -> list[WorkerAction]:
-        """Runs succeed (executor 0: built-in ones)."""
+        """Runs succeed (executor 0: built-in ones), of blocks all members."""
         return self.happens(RunsEnded(executor, [success(run, duration=duration) for run in runs], list(cached)))
+
+    def end_block(self, executor: int, run: Run, **more: Any) -> list[WorkerAction]:
+        """A block ends; `more` as in `block_end`."""
+        return self.happens(RunsEnded(executor, [block_end(run, **more)], []))
 
     def fail(self, executor: int, *runs: Run) -> list[WorkerAction]:
         """Runs fail."""
@@ -251,7 +300,8 @@ class WorkerStory:
     def run_of(self, task: int, session: int = 1) -> Run:
         """The run of a task that is here, good for `succeed` and `fail`."""
         found = self.core.sessions[session].tasks[task]
-        return Run(found.key, 0, {}, None, (), tuple(obj.key[1] for obj in found.outputs))
+        outputs = (found.first_output,) if found.members else tuple(obj.key[1] for obj in found.outputs)
+        return Run(found.key, 0, {}, None, (), outputs, members=found.members)
 
     def object_state(self, number: int, session: int = 1) -> str:
         """State of an object, `gone` if it is not known."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -67,6 +69,21 @@ def test_run_and_report(tmp_path, monkeypatch):
     assert "| W1 independent trivial tasks" in first
     assert report.write(page, results)
     assert page.read_text("utf-8") == first
+
+
+@pytest.mark.cluster
+def test_large_array(tmp_path):
+    """All steps of an array are measured, its results are checked, the figures are in the file."""
+    path = tmp_path / "results" / "arrays.json"
+    command = [sys.executable, "-m", "benchmarks.arrays", "--members", "3000", "--to", str(path)]
+    done = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(path.read_text("utf-8"))
+    assert document["members"] == 3000
+    assert list(document["seconds"]) == ["map", "submit", "run", "fetch", "counts", "unkeep"]
+    for step in document["seconds"]:
+        assert document["resident_mebibytes"][step]["server"] > 5
+        assert set(document["cpu_seconds"][step]) == {"client", "server", "worker", "executor"}
 
 
 def test_report_without_figures(tmp_path):

@@ -30,6 +30,10 @@ from rain.cli import values
         (values.address, "0.0.0.0", "0.0.0.0:7210"),
         (values.address, "[::1]:7211", "[::1]:7211"),
         (values.data_address, "10.0.0.1", "10.0.0.1:0"),
+        (values.selector, "1/12", values.Selector("1/12", 1, 12, 12)),
+        (values.selector, " 1:12 ", values.Selector("1:12", 1, 12, 12)),
+        (values.selector, "1/10-20", values.Selector("1/10-20", 1, 10, 20)),
+        (values.selector, "3", values.Selector("3", 3, 0, values.LARGEST_ID)),
     ],
 )
 def test_accepted(reader, text, value):
@@ -59,6 +63,14 @@ def test_accepted(reader, text, value):
         (values.not_negative, "-1"),
         (values.address, "a b"),
         (values.address, "host:port"),
+        (values.selector, ""),
+        (values.selector, "1/"),
+        (values.selector, "1/x"),
+        (values.selector, "1/-5"),
+        (values.selector, "1-5"),
+        (values.selector, "1/20-10"),
+        (values.selector, "1/4294967296"),
+        (values.selector, "1/\u0663"),
     ],
 )
 def test_refused(reader, text):

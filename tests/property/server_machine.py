@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgpack
+
+from rain.common.blocks import STORED
 from rain.common.failure import Failure
-from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
 from rain.server.core.actions import Drop, Log, Send
 from rain.server.core.core import ServerCore
@@ -15,54 +16,21 @@ from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent,
 from rain.server.core.state import CoreOptions
 from rain.testing.graphs import ChunkWriter, PlannedSubmit
 from rain.testing.reference import Reference, RefObject, RefTask
-
-LARGE = 100_000
-
-Key = tuple[int, int]
-
-
-@dataclass
-class Assignment:
-    """A run which a worker was told to do."""
-
-    run: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    cpus: int
-    started: bool = False
-
-
-@dataclass
-class FakeWorker:
-    """What a worker really has."""
-
-    peer: int
-    name: str
-    cpus: int
-    incarnation: int = 0
-    assigned: dict[Key, Assignment] = field(default_factory=dict)
-    copies: set[Key] = field(default_factory=set)
-    withdrawn: dict[Key, int] = field(default_factory=dict)
-
-
-@dataclass
-class FakeClient:
-    """A client and the answers it got."""
-
-    peer: int
-    answers: dict[int, Any] = field(default_factory=dict)
-    sessions: set[int] = field(default_factory=set)
-
-
-@dataclass
-class PendingWait:
-    """A Wait for all of some ids; seen: those that were finished at some time."""
-
-    client: FakeClient
-    seq: int
-    session: int
-    ids: list[int]
-    seen: set[int] = field(default_factory=set)
+from tests.property.comparison import compare_idle, compare_sessions
+from tests.property.fakes import (
+    LARGE,
+    Assignment,
+    BlockEnd,
+    DoneColumns,
+    FakeClient,
+    FakeWorker,
+    Key,
+    PendingCancel,
+    PendingFetch,
+    PendingWait,
+    seconds_of,
+)
+from tests.property.pending import compare_pending
 
 
 class ServerWorld:
@@ -80,8 +48,16 @@ class ServerWorld:
         self.writers: dict[int, ChunkWriter] = {}
         self.next_id: dict[int, int] = {}
         self.cpus_of: dict[Key, int] = {}
+        self.args_of: dict[Key, Any] = {}
+        self.members: set[Key] = set()
         self.last_run: dict[Key, int] = {}
+        self.block_runs: dict[tuple[int, int, int], int] = {}
+        self.crashed: set[Key] = set()
+        self.durations: dict[Key, float] = {}
+        self.sizes: dict[Key, int] = {}
         self.waits: list[PendingWait] = []
+        self.fetches: list[PendingFetch] = []
+        self.cancels: list[PendingCancel] = []
         self.logs: list[str] = []
 
     # --- operations -----------------------------------------------------------------------------
@@ -96,7 +72,7 @@ class ServerWorld:
         del self.clients[client.peer]
         for number in client.sessions:
             self.reference.close(number)
-        self.waits = [wait for wait in self.waits if wait.client is not client]
+        self._forget_pending(client.sessions)
         self.feed(PeerLeft(client.peer, "test"))
 
     def worker_joins(self, cpus: int) -> FakeWorker:
@@ -112,12 +88,18 @@ class ServerWorld:
 
     def worker_leaves(self, worker: FakeWorker) -> None:
         del self.workers[worker.peer]
-        running = [key for key, assignment in worker.assigned.items() if assignment.started]
+        running = []
+        for (number, first), assignment in worker.assigned.items():
+            if assignment.started:
+                keys = [(number, task) for task in assignment.tasks(first)]
+                running += keys
+                if assignment.members:
+                    self.crashed.update(keys)  # each may have brought the worker down
         self.reference.worker_leaves(worker.name, running)
         self.feed(PeerLeft(worker.peer, "test"))
 
-    def open_session(self, client: FakeClient) -> int:
-        answer = self.ask(client, m.NewSession(self.new_seq(), "", "fail", False))
+    def open_session(self, client: FakeClient, *, tolerant: bool = False) -> int:
+        answer = self.ask(client, m.NewSession(self.new_seq(), "", "continue" if tolerant else "fail", False))
         assert isinstance(answer, m.SessionCreated)
         number = answer.session
         assert number not in self.client_of
@@ -125,36 +107,46 @@ class ServerWorld:
         client.sessions.add(number)
         self.writers[number] = ChunkWriter(number)
         self.next_id[number] = 10
-        self.reference.open(number)
+        self.reference.open(number, tolerant=tolerant)
         return number
 
     def close_session(self, number: int) -> None:
         client = self.client_of[number]
         self.reference.close(number)
         client.sessions.discard(number)
-        waits = [wait for wait in self.waits if wait.session == number]
-        self.waits = [wait for wait in self.waits if wait.session != number]
+        forgotten = self._forget_pending({number})
         assert isinstance(self.ask(client, m.CloseSession(self.new_seq(), number)), m.Accepted)
-        for wait in waits:
-            assert isinstance(client.answers.pop(wait.seq), m.Refused)
+        for request in forgotten:
+            assert isinstance(client.answers.pop(request.seq), m.Refused)
+
+    def _forget_pending(self, sessions: set[int]) -> list[PendingWait | PendingFetch | PendingCancel]:
+        pending = [*self.waits, *self.fetches, *self.cancels]
+        self.waits = [one for one in self.waits if one.session not in sessions]
+        self.fetches = [one for one in self.fetches if one.session not in sessions]
+        self.cancels = [one for one in self.cancels if one.session not in sessions]
+        return [one for one in pending if one.session in sessions]
 
     def submit(self, number: int, plan: PlannedSubmit) -> bool:
         """Submit; True if it was accepted, as the reference says."""
         client = self.client_of[number]
-        tasks = {t.number: RefTask(t.inputs, t.outputs, t.retries) for t in plan.tasks}
+        planned = plan.all_tasks()
+        tasks = {t.number: RefTask(t.inputs, t.outputs, t.retries) for t in planned}
         objects = {n: RefObject(None, n in plan.kept) for n in plan.constants}
-        for task in plan.tasks:
+        for task in planned:
             for output in task.outputs:
                 objects.setdefault(output, RefObject(task.number, output in plan.kept))
-        refused = self.reference.refuses(number, tasks, objects)
+        refused = len(tasks) < len(planned) or self.reference.refuses(number, tasks, objects)
         writer = self.writers[number] if not refused else ChunkWriter(number)
-        chunk = writer.write(plan)
+        messages = writer.messages(plan)
         if not refused:
             self.reference.submit(number, tasks, objects)
-            self.cpus_of.update({(number, t.number): t.cpus for t in plan.tasks})
+            self.cpus_of.update({(number, t.number): t.cpus for t in planned})
+            self.args_of.update({(number, t.number): msgpack.unpackb(t.args()) for t in planned})
+            self.members.update((number, t.number) for one in plan.arrays for t in one.members)
             highest = max([self.next_id[number] - 1, *tasks, *objects])
             self.next_id[number] = highest + 1
-        self.feed(PeerSaid(client.peer, chunk), compare=False)
+        for message in messages:
+            self.feed(PeerSaid(client.peer, message), compare=False)
         answer = self.ask(client, m.SubmitCommit(self.new_seq(), number, False))
         assert isinstance(answer, m.Refused if refused else m.Accepted), (refused, answer)
         return not refused
@@ -164,11 +156,47 @@ class ServerWorld:
         answer = self.ask(self.client_of[number], m.UnkeepObjects(self.new_seq(), number, array("I", ids)))
         assert isinstance(answer, m.Accepted), answer
 
-    def wait(self, number: int, ids: list[int]) -> None:
+    def wait(self, number: int, ids: list[int], mode: int = m.WAIT_ALL) -> None:
         client = self.client_of[number]
-        wait = PendingWait(client, self.new_seq(), number, ids)
+        wait = PendingWait(client, self.new_seq(), number, ids, mode)
         self.waits.append(wait)
-        self.feed(PeerSaid(client.peer, m.Wait(wait.seq, number, m.WAIT_ALL, array("I", ids))))
+        self.feed(PeerSaid(client.peer, m.Wait(wait.seq, number, mode, array("I", ids))))
+
+    def fetch(self, number: int, ids: list[int]) -> None:
+        client = self.client_of[number]
+        fetch = PendingFetch(client, self.new_seq(), number, ids)
+        self.fetches.append(fetch)
+        self.feed(PeerSaid(client.peer, m.FetchObjects(fetch.seq, number, array("I", ids), [])))
+
+    def cancel(self, number: int, ids: list[int]) -> None:
+        """Cancel tasks, all if there are no ids."""
+        client = self.client_of[number]
+        chosen = self.reference.cancel(number, ids or sorted(self.reference.sessions[number].tasks))
+        cancel = PendingCancel(client, self.new_seq(), number, set(chosen))
+        before = {(w.peer, key) for w in self.workers.values() for key in w.stopping}
+        message = m.Cancel(cancel.seq, number, array("I", ids))
+        self.feed(PeerSaid(client.peer, message), compare=False)
+        for worker in self.workers.values():
+            for key, assignment in worker.stopping.items():
+                if (worker.peer, key) not in before and not cancel.chosen.isdisjoint(assignment.tasks(key[1])):
+                    cancel.running.add((worker.peer, key))
+        self.cancels.append(cancel)
+        self.compare()
+
+    def stop_runs(self, worker: FakeWorker, key: tuple[int, int, int], crossing: bool) -> None:
+        """The worker has stopped a run; crossing: its end was reported just before the order came."""
+        number, task, run = key
+        assignment = worker.stopping.pop(key)
+        if crossing:
+            columns = DoneColumns(number)
+            if assignment.members:
+                columns.add_block(run, assignment.tasks(task), assignment.outputs[0], BlockEnd(STORED, 0))
+                worker.copies.add((number, assignment.outputs[0]))
+            else:
+                columns.add(task, run, assignment.outputs, False, 0.2)
+                worker.copies.update((number, obj) for obj in assignment.outputs)
+            self.feed(self.said(worker, columns.message()))
+        self.feed(self.said(worker, m.TasksStopped(number, array("I", [task]), array("I", [run]))))
 
     def start(self, worker: FakeWorker, keys: list[Key]) -> None:
         for number, task in keys:
@@ -195,28 +223,70 @@ class ServerWorld:
                 return False
         return True
 
-    def finish(self, worker: FakeWorker, number: int, tasks: list[int], inline: bool) -> None:
-        """Report several runs of a session in one message."""
-        runs, sizes, values = [], [], []
+    def finish(
+        self, worker: FakeWorker, number: int, tasks: list[int], inline: bool, end: BlockEnd | None = None
+    ) -> None:
+        """Report several runs of a session in one message; blocks end as told, else all their members succeed."""
+        columns = DoneColumns(number)
         for task in tasks:
             assignment = worker.assigned.pop((number, task))
-            runs.append(assignment.run)
-            for obj in assignment.outputs:
-                worker.copies.add((number, obj))
-                sizes.append(8 if inline else LARGE)
-                values.append(b"12345678" if inline else None)
-            self.reference.finishes(number, task, worker.name, inline)
-        self.feed(self.said(worker, done_message(number, tasks, runs, sizes, values)))
+            if assignment.members:
+                self._finish_block(columns, worker, task, assignment, end or BlockEnd(None, assignment.members))
+            else:
+                self._finish_task(columns, worker, task, assignment, inline)
+        self.feed(self.said(worker, columns.message()))
+
+    def _finish_task(
+        self, columns: DoneColumns, worker: FakeWorker, task: int, assignment: Assignment, inline: bool
+    ) -> None:
+        number = columns.session
+        seconds = self.durations[number, task] = seconds_of(task) if (number, task) in self.members else 0.2
+        columns.add(task, assignment.run, assignment.outputs, inline, seconds)
+        self._produced(worker, number, task, inline)
+
+    def _produced(self, worker: FakeWorker, number: int, task: int, inline: bool) -> None:
+        """An ordinary result: the values lie in the worker's store."""
+        session = self.reference.sessions[number]
+        for obj in session.tasks[task].outputs:
+            worker.copies.add((number, obj))
+            if not session.available(obj):
+                self.sizes[number, obj] = 8 if inline else LARGE
+        self.reference.finishes(number, task, worker.name, inline)
+
+    def _finish_block(
+        self, columns: DoneColumns, worker: FakeWorker, first: int, assignment: Assignment, end: BlockEnd
+    ) -> None:
+        number = columns.session
+        members = assignment.tasks(first)
+        columns.add_block(assignment.run, members, assignment.outputs[0], end)
+        good = members[: end.done]
+        for task in good:
+            self.durations[number, task] = seconds_of(task)
+            self.sizes[number, self.reference.sessions[number].tasks[task].outputs[0]] = 8
+        self.reference.finishes_in_block(number, good)
+        if end.kind == STORED:
+            task = members[end.done]
+            self.durations[number, task] = seconds_of(task)
+            self._produced(worker, number, task, inline=False)
+        elif end.fails:
+            self.reference.fails(number, members[end.done], retriable=end.retriable)
 
     def fail(self, worker: FakeWorker, key: Key, retriable: bool = True) -> None:
         number, task = key
         assignment = worker.assigned.pop(key)
-        if retriable:
-            self.reference.fails(number, task)
-        else:
-            self.reference.sessions[number].failed = task
+        assert not assignment.members
+        self.reference.fails(number, task, retriable=retriable)
+        self._say_failed(worker, key, assignment.run, retriable)
+
+    def crash(self, worker: FakeWorker, key: Key) -> None:
+        """The executor died during a block: the server cannot tell by which member, and tries them one by one."""
+        assignment = worker.assigned.pop(key)
+        self.crashed.update((key[0], task) for task in assignment.tasks(key[1]))
+        self._say_failed(worker, key, assignment.run, True)
+
+    def _say_failed(self, worker: FakeWorker, key: Key, run: int, retriable: bool) -> None:
         failure = Failure("task", "boom", retriable=retriable)
-        self.feed(self.said(worker, m.TaskFailed(number, task, assignment.run, failure.to_map(), 1.0, 0.5)))
+        self.feed(self.said(worker, m.TaskFailed(*key, run, failure.to_map(), 1.0, 0.5)))
 
     def give_back(self, worker: FakeWorker, key: Key) -> None:
         number, task = key
@@ -236,18 +306,22 @@ class ServerWorld:
         current = worker.assigned.get(key)
         if current is not None:
             run = current.run - 1
-        if run <= 0:
+        if run <= 0 or any((number, task, run) in one.stopping for one in self.workers.values()):
             return
+        columns = DoneColumns(number)
+        members = self.block_runs.get((number, task, run))
         outputs = self.reference.sessions[number].tasks[task].outputs
-        sizes = [4] * len(outputs)
-        values: list[bytes | None] = [b"evil"] * len(outputs)
+        if members:
+            columns.add_block(run, range(task, task + members), outputs[0], BlockEnd(None, members))
+        else:
+            columns.add(task, run, outputs, True, 0.3)
         one, runs = array("I", [task]), array("I", [run])
         failure = Failure("task", "late").to_map()
         for message in (
             m.TasksStarted(number, one, runs),
             m.TaskFailed(number, task, run, failure, 0.0, 0.0),
             m.TasksReturned(number, one, runs),
-            done_message(number, [task], [run], sizes, values),
+            columns.message(),
         ):
             self.feed(self.said(worker, message))
 
@@ -303,13 +377,16 @@ class ServerWorld:
             case m.EndSession():
                 worker.copies = {key for key in worker.copies if key[0] != message.session}
                 worker.assigned = {k: a for k, a in worker.assigned.items() if k[0] != message.session}
+                worker.stopping = {k: a for k, a in worker.stopping.items() if k[0] != message.session}
                 worker.withdrawn = {k: r for k, r in worker.withdrawn.items() if k[0] != message.session}
             case m.WithdrawTasks():
                 for task, run in zip(message.tasks, message.runs, strict=True):
                     worker.withdrawn[message.session, task] = run
             case m.CancelTasks():
-                for task in message.tasks:
-                    worker.assigned.pop((message.session, task), None)
+                for task, run in zip(message.tasks, message.runs, strict=True):
+                    assignment = worker.assigned.pop((message.session, task))
+                    assert assignment.run == run
+                    worker.stopping[message.session, task, run] = assignment
             case _:
                 raise AssertionError(f"unexpected message {message}")
 
@@ -330,98 +407,51 @@ class ServerWorld:
             key = (number, task)
             ins = tuple(next(inputs) for _ in range(message.input_counts[k]))
             outs = tuple(next(outputs) for _ in range(message.output_counts[k]))
-            known = session.tasks[task]
-            assert (ins, outs) == (known.inputs, known.outputs)
-            assert not known.done, f"{key} was finished and is assigned again"
-            for other in self.workers.values():
-                assert key not in other.assigned, f"{key} is assigned twice"
-            run = message.runs[k]
-            assert run > self.last_run.get(key, 0), f"{key}: the run number does not rise"
-            self.last_run[key] = run
-            assert worker.cpus >= self.cpus_of[key], f"{key} does not fit its worker"
+            count = message.members[k] if message.members else 0
+            assignment = Assignment(message.runs[k], ins, outs, self.cpus_of[key], members=count)
+            self._check_assigned(worker, key, assignment, message.args[k])
             for obj in ins:
                 assert obj in offered or (number, obj) in worker.copies, f"{key}: input {obj} was not offered"
-            worker.assigned[key] = Assignment(run, ins, outs, self.cpus_of[key])
+            worker.assigned[key] = assignment
 
-    # --- comparison -----------------------------------------------------------------------------
+    def _check_assigned(self, worker: FakeWorker, key: Key, assignment: Assignment, args: bytes | None) -> None:
+        number, first = key
+        session = self.reference.sessions[number]
+        members = assignment.tasks(first)
+        taken = self.having()
+        assert assignment.outputs == session.tasks[first].outputs
+        wanted = [self.args_of[number, task] for task in members]
+        assert msgpack.unpackb(args or b"") == (wanted if assignment.members else wanted[0]), f"{key}: wrong arguments"
+        for task in members:
+            known, member = session.tasks[task], (number, task)
+            assert assignment.inputs == known.inputs
+            assert known.is_open, f"{member} was finished and is assigned again"
+            assert member not in taken, f"{member} is assigned twice"
+            assert assignment.run > self.last_run.get(member, 0), f"{member}: the run number does not rise"
+            self.last_run[member] = assignment.run
+            assert worker.cpus >= self.cpus_of[member], f"{member} does not fit its worker"
+            if assignment.members:
+                assert member in self.members, f"{member} goes in a block, but is not a member of an array"
+                assert member not in self.crashed, f"{member} goes in a block after a crash"
+        self.block_runs[number, first, assignment.run] = assignment.members
 
     def compare(self) -> None:
         """Everything visible agrees with the reference."""
-        for number, session in self.reference.sessions.items():
-            client = self.client_of[number]
-            ids = sorted([*session.tasks, *session.objects])
-            self.seq += 1
-            actions = self.core.handle([PeerSaid(client.peer, m.GetInfos(self.seq, number, array("I", ids)))], self.now)
-            (answer,) = [a.message for a in actions if isinstance(a, Send)]
-            if session.failed is not None:
-                assert isinstance(answer, m.Refused)
-                failure = Failure.from_map(answer.failure)
-                assert failure.kind == "task"
-                assert failure.task == session.failed
-                continue
-            assert isinstance(answer, m.Infos), answer
-            for position, obj in enumerate(ids):
-                if obj in session.tasks:
-                    self._compare_task(number, obj, TaskState(answer.states[position]))
-                else:
-                    expected = self.reference.object_state(number, obj)
-                    assert answer.states[position] == expected, (number, obj, answer.states[position], expected)
-                    if expected is DataObjectState.removed:
-                        left = [w.name for w in self.workers.values() if (number, obj) in w.copies]
-                        assert not left, f"object {number}/{obj} is removed, {left} were not told to delete it"
-        self._compare_waits()
-        self._compare_idle()
+        compare_sessions(self)
+        compare_pending(self)
+        compare_idle(self)
 
-    def _compare_task(self, number: int, task: int, state: TaskState) -> None:
-        allowed = self.reference.allowed_task_states(number, task)
-        assert state in allowed, f"task {number}/{task}: {state.name}, allowed {[s.name for s in allowed]}"
-        having = [w for w in self.workers.values() if (number, task) in w.assigned]
-        assert bool(having) == (state in (TaskState.assigned, TaskState.running)), (number, task, state)
-        if having:
-            assert having[0].assigned[number, task].started == (state is TaskState.running)
+    def silently(self, client: FakeClient, message: Any) -> Any:
+        """The answer to a request that nothing is compared after."""
+        actions = self.core.handle([PeerSaid(client.peer, message)], self.now)
+        (answer,) = [a.message for a in actions if isinstance(a, Send)]
+        return answer
 
-    def _compare_waits(self) -> None:
-        open_waits = []
-        for wait in self.waits:
-            session = self.reference.sessions[wait.session]
-            answer = wait.client.answers.pop(wait.seq, None)
-            if session.failed is not None:
-                assert isinstance(answer, m.Refused | m.WaitDone), f"wait {wait.seq} hangs in a failed session"
-                continue
-            wait.seen.update(n for n in wait.ids if self.reference.wait_is_over(wait.session, [n]))
-            if answer is None:
-                assert wait.seen != set(wait.ids), f"wait {wait.seq} for {wait.ids} is not answered"
-                open_waits.append(wait)
-            else:
-                assert isinstance(answer, m.WaitDone), answer
-                assert wait.seen == set(wait.ids), f"wait {wait.seq} for {wait.ids} was answered early"
-        self.waits = open_waits
-
-    def _compare_idle(self) -> None:
-        """No worker idles while a task waits which it could run (a reservation may hold it for ten seconds' sake)."""
-        idle = [worker for worker in self.workers.values() if worker.incarnation and not worker.assigned]
-        if not idle or self.now > 10:
-            return
-        taken = {key for worker in self.workers.values() for key in worker.assigned}
-        for number, session in self.reference.sessions.items():
-            for task in session.tasks if session.failed is None else ():
-                if session.runnable(task) and (number, task) not in taken:
-                    cpus = self.cpus_of[number, task]
-                    assert all(worker.cpus < cpus for worker in idle), f"{number}/{task} waits, a worker idles"
-
-
-def done_message(
-    number: int, tasks: list[int], runs: list[int], sizes: list[int], values: list[bytes | None]
-) -> m.TasksDone:
-    """TasksDone of runs that took 0.2 s."""
-    return m.TasksDone(
-        session=number,
-        tasks=array("I", tasks),
-        runs=array("I", runs),
-        starts=array("d", [1.0] * len(tasks)),
-        durations=array("d", [0.2] * len(tasks)),
-        infos=[],
-        sizes=array("Q", sizes),
-        output_infos=[],
-        values=values if any(value is not None for value in values) else [],
-    )
+    def having(self) -> dict[Key, Assignment]:
+        """All tasks that are assigned, with their runs."""
+        return {
+            (number, task): assignment
+            for worker in self.workers.values()
+            for (number, first), assignment in worker.assigned.items()
+            for task in assignment.tasks(first)
+        }

@@ -10,15 +10,25 @@ from typing import Any, get_args
 
 import pytest
 
+from rain.common.blocks import FULL, LATE, STORED
 from rain.common.failure import Failure
 from rain.protocol import messages as m
 from rain.server.core.actions import Log, Send
 from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
-from rain.testing.graphs import PlannedSubmit, PlannedTask
-from tests.property.server_machine import FakeClient, FakeWorker, ServerWorld, done_message
+from rain.testing.graphs import PlannedArray, PlannedSubmit, PlannedTask
+from tests.property.fakes import BlockEnd, DoneColumns, FakeClient, FakeWorker
+from tests.property.server_machine import ServerWorld
 
 CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN = 10, 11, 12, 13, 14, 500
 """FIRST makes MADE from CONSTANT, SECOND makes LAST (kept) from MADE."""
+
+IDS = (CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN)
+
+MEMBERS, OUTPUTS, TASKS = 12, 11, 23
+"""The array of other scenes: its outputs, then its tasks, then a task with the output of its member 4 as input."""
+CONSUMER = TASKS + MEMBERS
+
+ARRAY_IDS = (OUTPUTS, OUTPUTS + 1, OUTPUTS + 4, TASKS, TASKS + 1, TASKS + 4, CONSUMER, UNKNOWN)
 
 
 class Scene:
@@ -28,6 +38,22 @@ class Scene:
         self.world = ServerWorld()
         self.client: FakeClient = self.world.client_joins()
         self.session = self.world.open_session(self.client)
+        self.ids = IDS
+
+    def submit_array(self, *, keep: bool = True, retries: int = 1) -> None:
+        self.ids = ARRAY_IDS
+        plan = PlannedSubmit(constants={CONSTANT: b"function"})
+        prototype = PlannedTask(0, (CONSTANT,), (), (8,), retries=retries)
+        plan.arrays.append(PlannedArray.of(OUTPUTS, [prototype] * MEMBERS))
+        plan.tasks.append(PlannedTask(CONSUMER, (OUTPUTS + 4,), (CONSUMER + 1,), (8,)))
+        if keep:
+            plan.kept.update(range(OUTPUTS, OUTPUTS + MEMBERS))
+        assert self.world.submit(self.session, plan)
+
+    def end_block(self, end: BlockEnd) -> None:
+        """The block that the worker has ends."""
+        (task,) = (task for (_, task), run in self.worker().assigned.items() if run.members)
+        self.world.finish(self.worker(), self.session, [task], True, end)
 
     def submit(self) -> None:
         plan = PlannedSubmit(constants={CONSTANT: b"constant"}, kept={LAST})
@@ -148,7 +174,8 @@ def uploading() -> Scene:
 
 def staged() -> Scene:
     scene = second_running()
-    scene.say(scene.world.writers[scene.session].write(PlannedSubmit(constants={40: b"late"})))
+    (chunk,) = scene.world.writers[scene.session].messages(PlannedSubmit(constants={40: b"late"}))
+    scene.say(chunk)
     return scene
 
 
@@ -194,6 +221,100 @@ def first_being_cancelled() -> Scene:
     return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I", [FIRST])))
 
 
+def array_waiting() -> Scene:
+    scene = Scene()
+    scene.submit_array()
+    return scene
+
+
+def array_in_block(*, keep: bool = True, retries: int = 1) -> Scene:
+    """The first member ran alone, the others are assigned as a block."""
+    scene = Scene()
+    scene.submit_array(keep=keep, retries=retries)
+    scene.world.worker_joins(1)
+    scene.finish(TASKS)
+    assert [run.members for run in scene.worker().assigned.values()] == [MEMBERS - 1]
+    return scene
+
+
+def block_running() -> Scene:
+    scene = array_in_block()
+    scene.start(TASKS + 1)
+    for message in (
+        m.Wait(9001, scene.session, m.WAIT_ALL, array("I", [TASKS + 1, OUTPUTS + 4])),
+        m.Wait(9002, scene.session, m.WAIT_SOME, array("I", [TASKS + 4, OUTPUTS + 4])),
+        m.Wait(9003, scene.session, m.WAIT_SESSION, array("I")),
+        m.FetchObjects(9004, scene.session, array("I", [OUTPUTS + 4, OUTPUTS + 1]), []),
+    ):
+        scene.say(message)
+    return scene
+
+
+def block_late() -> Scene:
+    scene = array_in_block()
+    scene.end_block(BlockEnd(LATE, 2))
+    return scene
+
+
+def block_stored() -> Scene:
+    scene = array_in_block()
+    scene.end_block(BlockEnd(STORED, 2))
+    return scene
+
+
+def member_failed() -> Scene:
+    scene = block_running()
+    scene.end_block(BlockEnd("failed", 2))
+    return scene
+
+
+def member_failed_for_good() -> Scene:
+    scene = array_in_block(retries=0)
+    scene.end_block(BlockEnd("failed", 2))
+    return scene
+
+
+def block_crashed() -> Scene:
+    scene = block_running()
+    scene.world.crash(scene.worker(), (scene.session, TASKS + 1))
+    return scene
+
+
+def block_finished() -> Scene:
+    scene = array_in_block()
+    scene.end_block(BlockEnd(None, MEMBERS - 1))
+    return scene
+
+
+def block_not_kept_finished() -> Scene:
+    scene = array_in_block(keep=False)
+    scene.end_block(BlockEnd(None, MEMBERS - 1))
+    return scene
+
+
+def member_unkept() -> Scene:
+    scene = block_finished()
+    scene.world.unkeep(scene.session, [OUTPUTS + 1, OUTPUTS + 4])
+    return scene
+
+
+def member_being_cancelled() -> Scene:
+    scene = tolerant(block_running())
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I", [TASKS + 4])))
+
+
+def block_being_cancelled() -> Scene:
+    scene = block_running()
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I")))
+
+
+def worker_lost_with_block() -> Scene:
+    scene = block_running()
+    scene.world.worker_joins(1)
+    scene.world.worker_leaves(scene.worker())
+    return scene
+
+
 SCENES = [
     empty,
     no_worker,
@@ -217,12 +338,24 @@ SCENES = [
     being_cancelled,
     cancelled,
     first_being_cancelled,
+    array_waiting,
+    array_in_block,
+    block_running,
+    block_late,
+    block_stored,
+    member_failed,
+    member_failed_for_good,
+    block_crashed,
+    block_finished,
+    block_not_kept_finished,
+    member_unkept,
+    member_being_cancelled,
+    block_being_cancelled,
+    worker_lost_with_block,
 ]
 
-IDS = (CONSTANT, FIRST, MADE, SECOND, LAST, UNKNOWN)
 
-
-def client_messages(session: int) -> list[Any]:
+def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
     """Every message of clients, with ids of every sort."""
     made: list[Any] = [
         m.Heartbeat(),
@@ -245,36 +378,50 @@ def client_messages(session: int) -> list[Any]:
         m.NewSession(15, "name", "continue", False),
         m.NewSession(16, "name", "whatever", False),
         m.GetServerInfo(11),
+        m.GetDump(17),
+        m.Explain(18, session, array("I")),
+        m.ExplainTasks(19, session, 0, LAST),
         m.StopServer(12),
         m.ConstantPiece(session, 30, 50, 100, b"y" * 50),
         m.ConstantPiece(session, 30, 7, 100, b"gap"),
         m.ConstantPiece(session, LAST, 0, 3, b"abc"),
         _chunk(session, tasks=[50], outputs=[51], inputs=[LAST]),
         _chunk(session, tasks=[FIRST], outputs=[MADE], inputs=[UNKNOWN]),
+        _block(session, first=60, inputs=[CONSTANT], start=0),
+        _block(session, first=60, inputs=[CONSTANT], start=9),
+        _block(session, first=LAST, inputs=[UNKNOWN], start=0),
     ]
-    for number in IDS:
-        ids = array("I", [number, number])
-        made += [
-            m.Wait(20, session, m.WAIT_ALL, ids),
-            m.Wait(21, session, m.WAIT_SOME, ids),
-            m.FetchObjects(22, session, ids, ["10.2.0.2:9000"]),
-            m.UnkeepObjects(23, session, ids),
-            m.GetInfos(24, session, ids),
-            m.GetStates(25, session, ids),
-            m.Cancel(26, session, ids),
-        ]
+    for number in ids:
+        columns = [array("I", [number, number])]
+        if ids is ARRAY_IDS:
+            columns.append(array("I", range(number, number + MEMBERS)))
+        for column in columns:
+            made += [
+                m.Wait(20, session, m.WAIT_ALL, column),
+                m.Wait(21, session, m.WAIT_SOME, column),
+                m.FetchObjects(22, session, column, ["10.2.0.2:9000"]),
+                m.UnkeepObjects(23, session, column),
+                m.GetInfos(24, session, column),
+                m.GetStates(25, session, column),
+                m.Explain(27, session, column),
+                m.Cancel(26, session, column),
+            ]
     return made
 
 
-def worker_messages(session: int) -> list[Any]:
+def worker_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
     """Every message of workers, with ids and runs of every sort."""
     made: list[Any] = [
         m.WorkerHello("10.2.0.9:9000", {"cpus": 1}, "host", 2, "3.11.4"),
         m.WorkerHello("0.0.0.0:9000", {"cpus": -1}, "host", 2, "3.11.4"),
         m.WorkerInfo(1, {"tasks": [], "objects": [], "objects_to_delete": []}),
         m.WorkerInfo(99, {}),
+        m.WorkerDigest(0, 0, 0),
+        m.WorkerDigest(9, 9, 9),
+        m.WorkerRuns(9, array("I", [session, 99]), array("I", [ids[1], UNKNOWN]), array("I", [1, 7])),
+        m.WorkerRuns(0, array("I"), array("I"), array("I")),
     ]
-    for number in IDS:
+    for number in ids:
         one = array("I", [number])
         made += [
             m.ObjectsStored(session, one),
@@ -288,9 +435,39 @@ def worker_messages(session: int) -> list[Any]:
                 m.TasksStopped(session, one, runs),
                 m.TaskFailed(session, number, run, Failure("task", "boom").to_map(), 1.0, 0.1),
                 m.TaskFailed(session, number, run, Failure("task", "boom", retriable=False).to_map(), 0.0, 0.0),
-                done_message(session, [number], [run], [8], [b"12345678"]),
+                _done(session, number, run, None),
+                *(_done(session, number, run, end) for end in BLOCK_ENDS),
             ]
     return made
+
+
+BLOCK_ENDS = (
+    BlockEnd(None, 1),
+    BlockEnd(None, MEMBERS - 1),
+    BlockEnd(None, MEMBERS),
+    BlockEnd(LATE, 0),
+    BlockEnd(FULL, MEMBERS - 1),
+    BlockEnd(STORED, 0),
+    BlockEnd(STORED, MEMBERS - 2),
+    BlockEnd("failed", 3),
+    BlockEnd("failed", MEMBERS),
+    BlockEnd("failed", 0, retriable=False),
+)
+
+
+def _done(session: int, task: int, run: int, end: BlockEnd | None) -> m.TasksDone:
+    """A run of a task with one output, or of a block."""
+    columns = DoneColumns(session)
+    if end is not None:
+        columns.add_block(run, range(task, task + MEMBERS + 1), LAST, end)
+    else:
+        columns.add(task, run, (LAST,), True, 0.2)
+    return columns.message()
+
+
+def _block(session: int, *, first: int, inputs: list[int], start: int) -> m.SubmitBlock:
+    args = b"\x92\x91\x01\x80"
+    return m.SubmitBlock(session, [], 0, first, 10, start, array("I", inputs), True, args, array("I", [len(args)]))
 
 
 def _chunk(session: int, *, tasks: list[int], outputs: list[int], inputs: list[int]) -> m.SubmitChunk:
@@ -317,15 +494,15 @@ def other_events(scene: Scene) -> list[ServerEvent]:
     found: list[ServerEvent] = [Tick(), PeerJoined(900, "client", "10.1.0.9:1", "10.0.0.1:7210", "3.12.0")]
     found.append(PeerJoined(901, "worker", "10.2.0.9:1", "10.0.0.1:7210", "3.12.0"))
     found += [PeerLeft(peer, "test") for peer in peers]
-    found += [CopyUnreadable(s, n, w) for s in (scene.session, 99) for n in IDS for w in (0, 1, 2, 9)]
+    found += [CopyUnreadable(s, n, w) for s in (scene.session, 99) for n in scene.ids for w in (0, 1, 2, 9)]
     return found
 
 
 def events_of(scene: Scene) -> list[ServerEvent]:
     """Everything that can come, in this state, from anybody."""
     messages = [
-        *(message for session in (scene.session, 99) for message in client_messages(session)),
-        *(message for session in (scene.session, 99) for message in worker_messages(session)),
+        *(message for session in (scene.session, 99) for message in client_messages(session, scene.ids)),
+        *(message for session in (scene.session, 99) for message in worker_messages(session, scene.ids)),
     ]
     peers = [*scene.world.clients, *scene.world.workers, 999]
     return [*other_events(scene), *(PeerSaid(peer, message) for message in messages for peer in peers)]

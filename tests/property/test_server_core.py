@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from rain.testing.graphs import PlannedSubmit, PlannedTask
-from tests.property.server_machine import FakeWorker, ServerWorld
+from rain.common.blocks import FULL, LATE, STORED
+from rain.protocol import messages as m
+from rain.testing.graphs import PlannedArray, PlannedSubmit, PlannedTask
+from tests.property.fakes import BlockEnd, FakeWorker
+from tests.property.server_machine import ServerWorld
 
 SEQUENCES = int(os.environ.get("RAIN_PROPERTY_SEQUENCES", "300"))
 STEPS = 40
@@ -22,17 +26,23 @@ PHASES = set(Phase) - ({Phase.shrink} if "RAIN_PROPERTY_SHRINK" not in os.enviro
 PICK = st.integers(0, 63)
 SELDOM = st.sampled_from((False, False, False, False, True))
 
-SHAPE = st.lists(
-    st.tuples(
-        st.lists(PICK, max_size=3),  # inputs, picked from what there is
-        st.integers(0, 2),  # number of outputs
-        st.integers(0, 3),  # which of them are kept
-        st.sampled_from((0, 0, 0, 1, 2)),  # retries
-        st.sampled_from((1, 1, 1, 0, 2)),  # cpus
-    ),
-    min_size=1,
-    max_size=5,
+TASK = st.tuples(
+    st.lists(PICK, max_size=3),  # inputs, picked from what there is
+    st.integers(0, 2),  # number of outputs
+    st.integers(0, 3),  # which of them are kept
+    st.sampled_from((0, 0, 0, 1, 2)),  # retries
+    st.sampled_from((1, 1, 1, 0, 2)),  # cpus
 )
+ARRAY = st.tuples(
+    st.integers(1, 40),  # members
+    st.lists(PICK, max_size=2),  # inputs
+    st.booleans(),  # kept
+    st.sampled_from((0, 0, 1)),  # retries
+    st.sampled_from((1, 1, 1, 1, 2)),  # cpus
+).map(lambda drawn: ("array", *drawn))
+SHAPE = st.lists(st.one_of(TASK, TASK, ARRAY), min_size=1, max_size=5)
+MODE = st.sampled_from((m.WAIT_ALL, m.WAIT_ALL, m.WAIT_SOME, m.WAIT_SESSION))
+END = st.sampled_from((None, LATE, FULL, STORED, "failed", "failed", "crash"))
 
 
 class ServerMachine(RuleBasedStateMachine):
@@ -53,6 +63,15 @@ class ServerMachine(RuleBasedStateMachine):
     def _busy(self) -> list[tuple[FakeWorker, tuple[int, int]]]:
         return [(w, key) for w in self.world.workers.values() for key in sorted(w.assigned)]
 
+    def _blocks(self) -> list[tuple[FakeWorker, tuple[int, int]]]:
+        return [(w, key) for w, key in self._busy() if w.assigned[key].members]
+
+    def _may_fail(self, key: tuple[int, int], retriable: bool, pick: int) -> bool:
+        """Not too many sessions are to fail."""
+        session = self.world.reference.sessions[key[0]]
+        task = session.tasks[key[1]]
+        return session.tolerant or pick % 8 == 0 or (retriable and task.failures < task.retries)
+
     # --- clients ---
 
     @precondition(lambda self: len(self.world.clients) < 2)
@@ -62,10 +81,10 @@ class ServerMachine(RuleBasedStateMachine):
         self.world.open_session(client)
 
     @precondition(lambda self: self.world.clients and len(self.world.reference.sessions) < 3)
-    @rule(pick=PICK)
-    def new_session(self, pick: int) -> None:
+    @rule(pick=PICK, tolerant=st.booleans())
+    def new_session(self, pick: int, tolerant: bool) -> None:
         clients = list(self.world.clients.values())
-        self.world.open_session(clients[pick % len(clients)])
+        self.world.open_session(clients[pick % len(clients)], tolerant=tolerant)
 
     @precondition(lambda self: len(self.world.clients) > 1)
     @rule(pick=PICK, seldom=SELDOM)
@@ -96,6 +115,8 @@ class ServerMachine(RuleBasedStateMachine):
         number = sessions[pick % len(sessions)]
         session = self.world.reference.sessions[number]
         plan = self._plan(number, shape, 1, 1)
+        if not plan.tasks:
+            plan = self._plan(number, [([], 1, 1, 0, 1)], 1, 1)
         first = plan.tasks[0]
         free = self.world.next_id[number] + 1000
         known = sorted([*session.tasks, *session.objects])
@@ -129,7 +150,11 @@ class ServerMachine(RuleBasedStateMachine):
             if kept >> k & 1:
                 plan.kept.add(following)
             following += 1
-        for picks, output_count, keep_mask, retries, cpus in shape:
+        for one in shape:
+            if one[0] == "array":
+                following = self._plan_array(plan, usable, following, *one[1:])
+                continue
+            picks, output_count, keep_mask, retries, cpus = one
             inputs = tuple(usable[pick % len(usable)] for pick in picks) if usable else ()
             outputs = tuple(range(following + 1, following + 1 + output_count))
             plan.tasks.append(
@@ -147,6 +172,44 @@ class ServerMachine(RuleBasedStateMachine):
             following += 1 + output_count
         return plan
 
+    @staticmethod
+    def _plan_array(
+        plan: PlannedSubmit,
+        usable: list[int],
+        first: int,
+        members: int,
+        picks: list[int],
+        keep: bool,
+        retries: int,
+        cpus: int,
+    ) -> int:
+        """Add an array; returns the id behind it."""
+        inputs = tuple(usable[pick % len(usable)] for pick in picks) if usable else ()
+        prototype = PlannedTask(number=0, inputs=inputs, outputs=(), sizes=(8,), retries=retries, cpus=cpus)
+        planned = PlannedArray.of(first, [prototype] * members)
+        plan.arrays.append(planned)
+        outputs = [task.outputs[0] for task in planned.members]
+        usable.extend(outputs)
+        if keep:
+            plan.kept.update(outputs)
+        return first + 2 * members
+
+    @precondition(lambda self: self._open())
+    @rule(pick=PICK, member=PICK, what=st.sampled_from(("taken", "unknown", "unkept")))
+    def bad_array(self, pick: int, member: int, what: str) -> None:
+        sessions = self._open()
+        number = sessions[pick % len(sessions)]
+        session = self.world.reference.sessions[number]
+        known = sorted([*session.tasks, *session.objects])
+        unkept = [n for n, obj in session.objects.items() if not obj.kept]
+        first, usable = self.world.next_id[number], [self.world.next_id[number] + 1000]
+        if what == "taken" and known:
+            first, usable = known[member % len(known)], []
+        elif what == "unkept" and unkept:
+            usable = [unkept[member % len(unkept)]]
+        plan = PlannedSubmit()
+        self._plan_array(plan, usable, first, 12, [0], True, 0, 1)
+        assert not self.world.submit(number, plan)
     @precondition(lambda self: self._open())
     @rule(pick=PICK, several=st.booleans())
     def unkeep(self, pick: int, several: bool) -> None:
@@ -154,19 +217,73 @@ class ServerMachine(RuleBasedStateMachine):
         number = sessions[pick % len(sessions)]
         kept = [n for n, obj in self.world.reference.sessions[number].objects.items() if obj.kept]
         if kept:
-            self.world.unkeep(number, kept if several else [kept[pick % len(kept)]])
+            first = pick % len(kept)
+            self.world.unkeep(number, (kept[first:] if pick % 2 else kept) if several else [kept[first]])
 
     @precondition(lambda self: self._open())
-    @rule(pick=PICK, picks=st.lists(PICK, min_size=1, max_size=4))
-    def wait(self, pick: int, picks: list[int]) -> None:
+    @rule(pick=PICK, picks=st.lists(PICK, min_size=1, max_size=4), mode=MODE, neighbours=st.integers(0, 20))
+    def wait(self, pick: int, picks: list[int], mode: int, neighbours: int) -> None:
         sessions = self._open()
         number = sessions[pick % len(sessions)]
         session = self.world.reference.sessions[number]
         ids = sorted([*session.tasks, *session.objects])
-        if ids:
-            self.world.wait(number, [ids[p % len(ids)] for p in picks])
+        if mode == m.WAIT_SESSION:
+            self.world.wait(number, [], mode)
+        elif ids:
+            first = (picks[0] * 7) % len(ids)
+            chosen = [*ids[first : first + neighbours], *(ids[p % len(ids)] for p in picks)]
+            self.world.wait(number, chosen, mode)
+
+    @precondition(lambda self: self._open())
+    @rule(pick=PICK, picks=st.lists(PICK, min_size=1, max_size=4), neighbours=st.integers(1, 20))
+    def fetch(self, pick: int, picks: list[int], neighbours: int) -> None:
+        sessions = self._open()
+        number = sessions[pick % len(sessions)]
+        session = self.world.reference.sessions[number]
+        kept = [n for n, obj in sorted(session.objects.items()) if obj.kept and obj.producer is not None]
+        if kept:
+            first = picks[0] % len(kept)
+            chosen = [*kept[first : first + neighbours], *(kept[p % len(kept)] for p in picks[1:])]
+            self.world.fetch(number, chosen)
+
+    @precondition(lambda self: self._open())
+    @rule(pick=PICK, picks=st.lists(PICK, max_size=4), neighbours=st.integers(1, 20), seldom=SELDOM)
+    def cancel(self, pick: int, picks: list[int], neighbours: int, seldom: bool) -> None:
+        sessions = self._open()
+        number = sessions[pick % len(sessions)]
+        tasks = sorted(self.world.reference.sessions[number].tasks)
+        if seldom and tasks:
+            first = picks[0] % len(tasks) if picks else 0
+            chosen = [*tasks[first : first + neighbours], *(tasks[p % len(tasks)] for p in picks[1:])]
+            self.world.cancel(number, chosen if picks else [])
 
     # --- workers ---
+
+    @precondition(lambda self: any(worker.stopping for worker in self.world.workers.values()))
+    @rule(pick=PICK, crossing=SELDOM)
+    def stop_runs(self, pick: int, crossing: bool) -> None:
+        runs = [(worker, key) for worker in self.world.workers.values() for key in sorted(worker.stopping)]
+        worker, key = runs[pick % len(runs)]
+        self.world.stop_runs(worker, key, crossing)
+
+    @precondition(lambda self: self._blocks())
+    @rule(pick=PICK, kind=END, share=PICK, retriable=st.sampled_from((True, True, True, False)))
+    def end_block(self, pick: int, kind: str | None, share: int, retriable: bool) -> None:
+        worker, key = self._blocks()[pick % len(self._blocks())]
+        if not self.world.gather(worker, key):
+            return
+        assignment = worker.assigned[key]
+        if kind == "crash":
+            self.world.crash(worker, key)
+            return
+        done = share % assignment.members
+        if kind is None:
+            done = assignment.members
+        elif kind in (LATE, FULL):
+            done = max(1, done)
+        elif kind == "failed" and not self._may_fail((key[0], key[1] + done), retriable, share):
+            kind, done = LATE, max(1, done)
+        self.world.finish(worker, key[0], [key[1]], True, BlockEnd(kind, done, retriable))
 
     @precondition(lambda self: len(self.world.workers) < 4)
     @rule(cpus=st.integers(1, 3))
@@ -210,10 +327,11 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._busy())
     @rule(pick=PICK, retriable=st.sampled_from((True, True, True, False)))
     def fail(self, pick: int, retriable: bool) -> None:
-        worker, (number, task) = self._busy()[pick % len(self._busy())]
-        known = self.world.reference.sessions[number].tasks[task]
-        if known.failures < known.retries or pick % 8 == 0:
-            self.world.fail(worker, (number, task), retriable or pick % 8 > 0)
+        worker, key = self._busy()[pick % len(self._busy())]
+        if worker.assigned[key].members:
+            self.world.crash(worker, key)
+        elif self._may_fail(key, retriable or pick % 8 > 0, pick):
+            self.world.fail(worker, key, retriable or pick % 8 > 0)
 
     @precondition(lambda self: self._busy())
     @rule(pick=PICK)
@@ -268,11 +386,35 @@ class ServerMachine(RuleBasedStateMachine):
             self.world.tick(seconds)
 
 
-def test_server_core_agrees_with_the_reference() -> None:
+def array_in_block(world: ServerWorld, *, tolerant: bool = False, members: int = 20) -> tuple[int, FakeWorker]:
+    """A session with a kept array 11..., whose first member ran alone; the others are assigned to the worker."""
+    number = world.open_session(world.client_joins(), tolerant=tolerant)
+    plan = PlannedSubmit(constants={10: b"function"})
+    plan.arrays.append(PlannedArray.of(11, [PlannedTask(0, (10,), (), (8,))] * members))
+    plan.kept.update(range(11, 11 + members))
+    assert world.submit(number, plan)
+    worker = world.worker_joins(1)
+    while not any(key[0] == number and run.members for key, run in worker.assigned.items()):
+        world.finish(worker, number, [min(task for session, task in worker.assigned if session == number)], inline=True)
+    return number, worker
+
+
+class BlockMachine(ServerMachine):
+    """Begins with two arrays, of which blocks are assigned and wait: in a session that goes on after failures, and in
+    one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        array_in_block(self.world, members=40)
+        array_in_block(self.world, tolerant=True, members=40)
+
+
+@pytest.mark.parametrize("machine", [ServerMachine, BlockMachine])
+def test_server_core_agrees_with_the_reference(machine: type[ServerMachine]) -> None:
     run_state_machine_as_test(
-        ServerMachine,
+        machine,
         settings=settings(
-            max_examples=SEQUENCES,
+            max_examples=SEQUENCES // 2,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize="RAIN_PROPERTY_SEQUENCES" not in os.environ,
@@ -310,3 +452,14 @@ def test_a_reservation_ends_with_the_tasks_it_was_made_for() -> None:
     world.finish(worker, other, [10], inline=True)
     world.submit(other, PlannedSubmit(tasks=[PlannedTask(20, (), (21,), (8,), cpus=4)]))
     assert (other, 20) in worker.assigned
+
+
+def test_a_result_in_the_store_that_crossed_a_cancel_is_deleted() -> None:
+    world = ServerWorld()
+    number, worker = array_in_block(world)
+    world.fetch(number, [30, 29])
+    world.cancel(number, [34])
+    ((key, assignment),) = worker.stopping.items()
+    assert assignment.members > 2
+    world.stop_runs(worker, key, crossing=True)
+    assert (number, assignment.outputs[0]) not in worker.copies

@@ -50,8 +50,16 @@ def test_sessions_that_go_on_and_cancelling(first: int) -> None:
         run_seed(seed, tolerant=True)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 2, CHUNK))
+def test_task_arrays(first: int) -> None:
+    blocks = 0
+    for seed in range(first, min(first + CHUNK, SEEDS // 2)):
+        blocks += run_seed(seed, tolerant=seed % 3 == 0, arrays=True).blocks
+    assert blocks > CHUNK
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_many_clusters() -> None:
     for seed in range(SEEDS, SEEDS + SLOW_SEEDS):
-        run_seed(seed)
+        run_seed(seed, arrays=seed % 2 > 0)

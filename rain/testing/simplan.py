@@ -1,0 +1,108 @@
+"""What happens in a simulated cluster: all of it follows from the seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from rain.common.failure import Failure
+from rain.testing.faults import FAULTS, FIRST_FAULTS
+from rain.testing.netfaults import MESSAGES
+from rain.testing.simlinks import BREAKS
+
+KINDS = ("plain", "tolerant", "arrays", "real")
+"""What the clients are like; of each four seeds one is of each kind."""
+BREAKING = tuple((message, kind) for message in MESSAGES for kind in BREAKS)
+"""All the ways in which a connection can break at a message."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What happens in a simulation.
+
+    Attributes:
+        kind: one of `KINDS`, or `first`: as it was when there were fewer faults, for seeds that failed then.
+        cpus: of each worker.
+        tasks: number of tasks of each client.
+        faults: (time in seconds, name) in order.
+        failing: how likely a task fails at least once.
+        codec: messages go through the real codec.
+        delete_timeout: of the workers, in seconds.
+        check_every: batches of events from one walk through the invariants to the next.
+        breaking: type of a message at which a connection breaks, how, and at the how manieth; None = it does not.
+        tolerant: sessions go on after failures, and tasks are cancelled.
+        arrays: some tasks are members of task arrays.
+        real: the clients are those of `rain.client.aio`.
+    """
+
+    seed: int
+    kind: str
+    cpus: list[int]
+    tasks: list[int]
+    faults: list[tuple[float, str]]
+    failing: float
+    codec: bool
+    delete_timeout: float
+    check_every: int
+    breaking: tuple[str, str, int] | None = None
+    tolerant: bool = False
+    arrays: bool = False
+    real: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is of the kind `first`."""
+        return self.kind == "first"
+
+    @classmethod
+    def of_seed(cls, seed: int, kind: str = "") -> Plan:
+        """The plan of a seed. kind: "" = as the seed says."""
+        kind = kind or KINDS[seed % len(KINDS)]
+        rng = random.Random(seed)
+        cpus = [rng.randint(1, 4) for _ in range(rng.randint(2, 6))]
+        clients = rng.randint(1, 3)
+        tasks = [rng.randint(20, 120) // clients for _ in range(clients)]
+        count = 0 if rng.random() < 0.1 else rng.randint(3, 10)
+        span = rng.choice((1.0, 5.0, 20.0))
+        names = FIRST_FAULTS if kind == "first" else FAULTS
+        faults = sorted((rng.uniform(0, span), rng.choice(names)) for _ in range(count))
+        plan = cls(
+            seed=seed,
+            kind=kind,
+            cpus=cpus,
+            tasks=tasks,
+            faults=faults,
+            failing=rng.choice((0.0, 0.0, 0.05)),
+            codec=rng.random() < 0.25,
+            delete_timeout=rng.choice((0.0, 1.0)),
+            check_every=rng.choice((1, 10, 10, 10)),
+        )
+        if kind != "first":
+            plan._add_what_came_later(rng)
+        return plan
+
+    def _add_what_came_later(self, rng: random.Random) -> None:
+        self.check_every = rng.choice((1, 20, 20, 20, 20, 20))
+        if self.faults and rng.random() < 0.6:
+            message, how = BREAKING[self.seed // len(KINDS) % len(BREAKING)]
+            self.breaking = (message, how, rng.choice((1, 1, 2, 5)))
+        self.real = self.kind == "real"
+        self.tolerant = self.kind == "tolerant" or (self.kind != "plain" and rng.random() < 0.3)
+        self.arrays = self.kind == "arrays" or (self.kind == "real" and rng.random() < 0.5)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a client fared.
+
+    Attributes:
+        end: `finished`, `failed` (its session did), `lost` (its connection was), `crashed` or `tolerated` (whatever
+            failed).
+        failure: of its session.
+        planned: whether a task never succeeds, by its id.
+    """
+
+    end: str = "running"
+    failure: Failure | None = None
+    planned: dict[int, bool] = field(default_factory=dict)
+    session: int = 0
