@@ -13,6 +13,7 @@ from rain.protocol.messages import (
     SAME,
     AssignTasks,
     CancelTasks,
+    GetCounts,
     Infos,
     ObjectsFetched,
     SubmitBlock,
@@ -126,6 +127,10 @@ def _check_explained(message: TasksExplained) -> None:
     _same(message, "ids", "counts", "texts")
 
 
+def _check_stretches(message: GetCounts) -> None:
+    _same(message, "firsts", "counts")
+
+
 def _check_infos(message: Infos) -> None:
     _same_or_empty(message, len(message.states), "infos")
 
@@ -137,6 +142,7 @@ COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
     TasksDone: _check_done,
     ObjectsFetched: _check_fetched,
     Infos: _check_infos,
+    GetCounts: _check_stretches,
     TasksExplained: _check_explained,
     TasksStarted: _check_runs,
     TasksReturned: _check_runs,

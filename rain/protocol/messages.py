@@ -226,6 +226,17 @@ class GetStates:
 
 
 @dataclass(frozen=True, slots=True)
+class GetCounts:
+    """Ask how many tasks and objects are in which state; answered by Counts or Refused. firsts, counts: stretches of
+    ids, rising; none: all tasks of the session."""
+
+    seq: int
+    session: int
+    firsts: U32
+    counts: U32
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Cancel these tasks, all unfinished ones if `ids` is empty; answered by Cancelled when none of them runs."""
 
@@ -243,7 +254,7 @@ class GetServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """Ask why tasks and objects of any session are in their state; answered by Explained or Refused."""
+    """Ask why tasks and objects (200 at most) of any session are in their state; answered by Explained or Refused."""
 
     seq: int
     session: int
@@ -348,6 +359,17 @@ class States:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Answer to GetCounts: numbers by TaskState and by DataObjectState. failure: of the first task of the session that
+    failed, in one line; empty: none has."""
+
+    seq: int
+    tasks: U32
+    objects: U32
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """Answer to Cancel: the tasks that were stopped before their end."""
 
@@ -386,7 +408,7 @@ class TasksExplained:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Answer to GetDump: keys server, sessions, workers; see docs/design/server-core.md."""
+    """Answer to GetDump: keys server, sessions, workers; all of it JSON. See docs/design/server-core.md."""
 
     seq: int
     dump: Map
@@ -413,6 +435,7 @@ ClientMessage = (
     | UnkeepObjects
     | GetInfos
     | GetStates
+    | GetCounts
     | Cancel
     | GetServerInfo
     | Explain
@@ -441,6 +464,7 @@ ServerToClient = (
     | ObjectsFetched
     | Infos
     | States
+    | Counts
     | Cancelled
     | ServerInfo
     | Explained

@@ -96,17 +96,20 @@ class ObjectsStored:
 class ObjectsMissing:
     """The worker could not read the object from these holders, three attempts each.
 
-    Its own address among them: its own copy is damaged.
+    Its own address among them: its own copy is damaged; or, if `refused`, its store did not take the value that came
+    with an assignment, and the tasks that need it there fail.
     """
 
     session: int
     object_id: int
     holders: list[str]
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """Answer to GetWorkerInfo: {tasks, objects, objects_to_delete: lists of [session, id]}."""
+    """Answer to GetWorkerInfo: {tasks, objects, objects_to_delete: lists of [session, id]}; to a full one {state: map,
+    log: lines}, all of it JSON."""
 
     seq: int
     info: Map

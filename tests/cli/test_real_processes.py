@@ -76,7 +76,7 @@ def rain(tmp_path):
     assert not left
 
 
-def test_start_status_stop(rain):
+def test_start_status_stop(rain, tmp_path):
     """The whole life of a small cluster."""
     text = rain.start("--local-workers=[1,2]").stdout
     assert "with 2 workers" in text
@@ -93,9 +93,17 @@ def test_start_status_stop(rain):
     assert table.startswith("address ")
     assert all(worker in table for worker in ids)
 
+    file = tmp_path / "dump.json"
+    assert rain("dump", "--out", str(file), "--output", "quiet").stdout == f"{file}\n"
+    dump = json.loads(file.read_text("ascii"))
+    assert sorted(worker["worker_id"] for worker in dump["workers"]) == sorted(ids)
+    assert all(worker["answered"] and worker["log"] for worker in dump["workers"])
+    assert "Session 1 is closed or never was; open sessions: none" in rain("task", "explain", "1/12", code=1).stderr
+
     assert address in rain("stop").stdout
     assert rain.wait_gone() == []
-    assert "no server is known" in rain("status", code=1).stderr
+    for verb in (["status"], ["dump"], ["task", "explain", "1"]):
+        assert "no server is known" in rain(*verb, code=1).stderr
 
 
 def test_a_worker_that_cannot_start_ends_all(rain, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable
@@ -119,8 +120,6 @@ def test_results_are_not_told(client: Client, dump: Callable[[], dict[str, Any]]
 
 def test_without_workers_that_answer(cluster: LocalCluster, client: Client, dump: Callable[[], dict[str, Any]]) -> None:
     """A worker that hangs costs two seconds, and is named."""
-    import signal
-
     (entry,) = client.get_server_info()["workers"]
     os.kill(entry["pid"], signal.SIGSTOP)
     try:

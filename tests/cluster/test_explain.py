@@ -48,8 +48,10 @@ def test_running_and_waiting_for_an_input(session: Session, worker: str) -> None
     session.submit()
     text = until("runs on", first.explain)
     assert text.startswith(f"Task {first.id} is running: run 1 runs on {worker} for ")
-    lines = second.explain().splitlines()
-    assert "1 of its 1 inputs are not finished" in lines[0] or "given to" in lines[0]
+    assert second.explain().splitlines() == [
+        f"Task {second.id} is notAssigned: 1 of its 1 inputs are not finished.",
+        f"  {first.output.id}: made by task {first.id}, which is running on {worker}",
+    ]
 
 
 def test_waiting_for_an_input_of_a_task_without_room(session: Session, worker: str) -> None:

@@ -1,56 +1,64 @@
-"""The server's shell with constants that cannot be stored."""
+"""The server's shell: what it adds to what the core says."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import logging
+from typing import Any
 
 import pytest
 
-from rain.server.core.actions import DropConstants, ServerAction, ShareConstant, WriteConstant
-from rain.server.core.events import ConstantLost, ServerEvent, Tick
+from rain.protocol.messages import Accepted, Dump, GetDump, Message
+from rain.server.core.actions import Send
 from rain.server.shell import ServerShell
 from rain.testing.simloop import SimLoop
 
 
-class FullDisk:
-    def write(self, session: int, obj: int, offset: int, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "no space", f"/constants/{session}/{obj}")
+class Core:
+    """Answers everything with what was prepared."""
 
-    def share(self, session: int, obj: int, source: int) -> None:
-        raise OSError(errno.EMLINK, "too many links", f"/constants/{session}/{obj}")
+    def __init__(self, *messages: Message) -> None:
+        self.messages = messages
 
-    def drop(self, session: int, objects: list[int] | None) -> None:
-        return
-
-
-class ScriptedCore:
-    def __init__(self, actions: list[ServerAction]) -> None:
-        self.actions = actions
-        self.events: list[ServerEvent] = []
-
-    def handle(self, events: list[ServerEvent], now: float) -> list[ServerAction]:
-        self.events += events
-        actions, self.actions = self.actions, []
-        return actions
+    def handle(self, events: list[Any], now: float) -> list[Any]:
+        return [Send(1, message) for message in self.messages]
 
 
-def test_the_core_learns_of_constants_that_cannot_be_stored(caplog: pytest.LogCaptureFixture) -> None:
+class Channel:
+    peer = local = "10.0.0.1:1"
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+@pytest.fixture
+def loop() -> Any:
     loop = SimLoop(seed=1)
-    core = ScriptedCore([WriteConstant(1, 10, 0, 4, b"data"), ShareConstant(1, 12, 11), DropConstants(1, None)])
-    shell = ServerShell(core, loop, FullDisk(), lambda code: None)  # type: ignore[arg-type]
-    with caplog.at_level(logging.CRITICAL, "rain.server"):
-        shell.post(Tick())
-        loop.run_until_complete(_some_turns())
+    yield loop
     loop.shutdown()
-    lost = [event for event in core.events if isinstance(event, ConstantLost)]
-    assert [(event.session, event.object_id) for event in lost] == [(1, 10), (1, 12)]
-    assert "no space: '/constants/1/10'" in lost[0].reason
-    assert "too many links" in lost[1].reason
 
 
-async def _some_turns() -> None:
+def answers(loop: SimLoop, core: Core, *look: Any) -> list[Message]:
+    """What is sent to a client that asks for a dump."""
+    channel, exits = Channel(), list[int]()
+    shell = ServerShell(core, loop, None, exits.append, *look)  # type: ignore[arg-type]
+    handler = shell.accept(channel, "client", "3.11")  # type: ignore[arg-type]
+    handler.messages_received(channel, [GetDump(1)])
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    assert exits == []
+    return channel.sent
 
-    for _ in range(5):
-        await asyncio.sleep(0)
+
+def test_dumps_are_completed_and_nothing_else(loop: SimLoop) -> None:
+    dump = {"server": {"version": "1", "log": None}, "sessions": [5], "workers": []}
+    sent = answers(loop, Core(Accepted(1), Dump(2, dump)), lambda: {"log": ["line"]})
+    whole = {"server": {"version": "1", "log": ["line"]}, "sessions": [5], "workers": []}
+    assert sent == [Accepted(1), Dump(2, whole)]
+    assert dump["server"] == {"version": "1", "log": None}
+
+
+def test_nothing_to_add(loop: SimLoop) -> None:
+    dump = Dump(2, {"server": {"version": "1"}, "sessions": [], "workers": []})
+    assert answers(loop, Core(dump)) == [dump]

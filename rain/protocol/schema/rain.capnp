@@ -60,6 +60,8 @@ struct Message {
     workerRuns @49 :WorkerRuns;
     explainTasks @50 :ExplainTasks;
     tasksExplained @51 :TasksExplained;
+    getCounts @52 :GetCounts;
+    counts @53 :Counts;
   }
 }
 
@@ -151,6 +153,13 @@ struct GetStates {
   ids @2 :Data;                   # u32
 }
 
+struct GetCounts {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  firsts @2 :Data;                # u32
+  counts @3 :Data;                # u32
+}
+
 struct Cancel {
   seq @0 :UInt64;
   session @1 :UInt32;
@@ -160,6 +169,13 @@ struct Cancel {
 struct States {
   seq @0 :UInt64;
   states @1 :Data;                # u8
+}
+
+struct Counts {
+  seq @0 :UInt64;
+  tasks @1 :Data;                 # u32
+  objects @2 :Data;               # u32
+  failure @3 :Text;
 }
 
 struct Cancelled {
@@ -282,6 +298,7 @@ struct ObjectsMissing {
   session @0 :UInt32;
   objectId @1 :UInt32;
   holders @2 :Data;               # msgpack: list of str
+  refused @3 :Bool;
 }
 
 struct WorkerInfo {

@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from rain.common.blocks import STORED, BlockResult
+from rain.common.lines import one_line
 from rain.protocol.messages import DeleteObjects
 from rain.server.core import completion
 from rain.server.core.blocks import Results, cut, dissolve, settle_claim, single_out
@@ -13,7 +14,7 @@ from rain.server.core.completion import back_to_waiting, feed_consumers, finish,
 from rain.server.core.graph import FINISHED, NOT_ASSIGNED
 from rain.server.core.lies import ReportError, check_run, reported_failure
 from rain.server.core.retention import object_unneeded
-from rain.server.core.story import note, one_line
+from rain.server.core.story import note
 
 if TYPE_CHECKING:
     from rain.protocol.messages import TaskFailed, TasksDone

@@ -8,7 +8,7 @@ Members that are inputs of other tasks before the block is finished have a row f
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from rain.server.core.story import inherit
 from rain.server.core.waits import watch_again
 
 if TYPE_CHECKING:
+    from rain.common.failure import Failure
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
 
@@ -294,10 +295,15 @@ def claim(session: Session, block: Block, index: int) -> int:
         graph.set_outputs(block.row, tuple(block.claimed.values()))
         if graph.state[block.row] > TASK_FINISHED:
             graph.state[row] = OBJECT_ABORTED
-            session.blame[row] = session.blame[block.row]
+            session.blame[row] = failure_of_member(session.blame[block.row], block, index)
     else:
         settle_claim(graph, block, index)
     return row
+
+
+def failure_of_member(failure: Failure, block: Block, index: int) -> Failure:
+    """What a member of a block that ended blames: itself, if the block does so."""
+    return failure if failure.task != block.task else replace(failure, task=block.array.task(index))
 
 
 def spec_of_output(session: Session, block: Block) -> bytes | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
+from rain.common.lines import one_line
 from rain.server.core.ending import attempts, run_is_gone
 from rain.server.core.failing import fail_task
 from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
 from rain.server.core.lies import check_run, reported_failure
 from rain.server.core.retention import inputs_consumed, object_unneeded, task_will_not_run_again
-from rain.server.core.story import note, one_line
+from rain.server.core.story import note
 from rain.server.core.waits import notify
 
 if TYPE_CHECKING:

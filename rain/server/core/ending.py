@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import Cancel, Cancelled, CancelTasks, TasksStopped
-from rain.server.core.blocks import dissolve, leave_run
+from rain.server.core.blocks import dissolve, failure_of_member, leave_run
 from rain.server.core.graph import (
     ABORTED,
     ABSENT,
@@ -31,6 +31,7 @@ from rain.server.core.waits import notify, pieces_of, unknown_id
 
 if TYPE_CHECKING:
     from rain.server.core.blocks import Block
+    from rain.server.core.graph import Graph
     from rain.server.core.session import Session
     from rain.server.core.state import ClientPeer, ServerState
     from rain.server.core.workers import Worker
@@ -82,19 +83,29 @@ def abort_lost_object(state: ServerState, session: Session, obj: int) -> None:
 def _abort_dependents(state: ServerState, session: Session, ended: list[int], failure: Failure) -> None:
     """What needs outputs of these tasks, transitively, will never run."""
     graph = session.graph
-    stack = list(ended)
+    stack = [(task, failure) for task in ended]
     while stack:
-        task = stack.pop()
+        task, blamed = stack.pop()
         for obj in graph.outputs_of(task):
             if graph.state[obj] != UNFINISHED:
                 continue
+            reason = _of_member(graph, task, obj, blamed)
             graph.state[obj] = OBJECT_ABORTED
-            session.blame[obj] = failure
+            session.blame[obj] = reason
             for consumer in graph.consumers_of(obj):
                 if graph.state[consumer] < TASK_FINISHED:
-                    _end(state, session, consumer, ABORTED, failure)
-                    stack.append(consumer)
+                    _end(state, session, consumer, ABORTED, reason)
+                    stack.append((consumer, reason))
             notify(state, session, obj)
+
+
+def _of_member(graph: Graph, task: int, obj: int, failure: Failure) -> Failure:
+    """The failure of a block as that of the member whose output this is."""
+    block = graph.blocks.get(task)
+    if block is None:
+        return failure
+    index = next(index for index, row in block.claimed.items() if row == obj)
+    return failure_of_member(failure, block, index)
 
 
 def _end(state: ServerState, session: Session, task: int, final: int, failure: Failure) -> None:

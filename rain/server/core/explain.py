@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
+from rain.common.lines import one_line
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import Explain, Explained, ExplainTasks, TasksExplained
 from rain.server.core.ending import attempts
@@ -21,7 +22,7 @@ from rain.server.core.graph import (
     TASK_FINISHED,
     UNFINISHED,
 )
-from rain.server.core.story import one_line, told
+from rain.server.core.story import told
 from rain.server.core.waits import pieces_of, unknown_id
 from rain.server.scheduler.infeasible import reason
 from rain.server.scheduler.placement import could_run
@@ -49,6 +50,10 @@ def explain(state: ServerState, client: ClientPeer, message: Explain) -> None:
     session = state.sessions.get(message.session)
     if session is None:
         state.refuse(client.peer, message.seq, not_open(state, message.session))
+        return
+    if len(message.ids) > MOST:
+        text = f"at most {MOST} ids can be explained at once, not {len(message.ids)}"
+        state.refuse(client.peer, message.seq, Failure("invalid", text, session=session.number))
         return
     if session.failure is not None:
         texts = [_explain_failed(state, session, session.failure, number) for number in message.ids]
@@ -186,7 +191,10 @@ def _reason(state: ServerState, session: Session, task: int, lines: list[str]) -
         count, seconds = attempts(session, task), graph.duration[task]
         return f"run {count} took {seconds:.3g} s on {where}."
     blamed = session.blame.get(task)
-    return one_line(blamed.message) if blamed is not None else "no reason is known."
+    text = one_line(blamed.message) if blamed is not None else "no reason is known."
+    if task in session.stopping:
+        text += f" Its run is still being stopped on {state.worker_id(session.stopping[task])}."
+    return text
 
 
 def _cpus(worker: Worker | None) -> str:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
+from rain.common.lines import one_line
 from rain.protocol.messages import EndSession
 from rain.server.core.actions import DropConstants
 from rain.server.core.ending import attempts, fail_in_place
 from rain.server.core.graph import Graph
-from rain.server.core.story import note, one_line
+from rain.server.core.story import note
 
 if TYPE_CHECKING:
     from rain.server.core.session import CancelRequest, Session, Waiter

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from rain.common.failure import Failure
+from rain.common.lines import one_line
 from rain.common.states import TaskState
-from rain.protocol.messages import GetInfos, GetStates, Infos, States
+from rain.protocol.messages import Counts, GetCounts, GetInfos, GetStates, Infos, States
+from rain.server.core.counts import Tally, count_tasks
 from rain.server.core.ending import attempts
 from rain.server.core.graph import FINISHED, TASK, TASK_FINISHED
 from rain.server.core.lies import told_info
-from rain.server.core.waits import pieces_of, unknown_id
+from rain.server.core.waits import exist, pieces_between, pieces_of, unknown_id
 
 if TYPE_CHECKING:
     from rain.server.core.blocks import Block
@@ -52,6 +55,41 @@ def get_states(state: ServerState, session: Session, client: ClientPeer, message
         return
     states = b"".join(_states_of(session, piece) for piece in pieces_of(session, ids))
     state.send(client.peer, States(message.seq, states))
+
+
+def get_counts(state: ServerState, session: Session, client: ClientPeer, message: GetCounts) -> None:
+    """How many are in which state now."""
+    tally = Tally()
+    if not message.firsts:
+        tally.tasks = count_tasks(session.graph)
+    end = 0
+    for first, count in zip(message.firsts, message.counts, strict=True):
+        failure = _add_stretch(session, tally, first, first + count, end)
+        if failure is not None:
+            state.refuse(client.peer, message.seq, Failure("invalid", failure, session=session.number))
+            return
+        end = first + count
+    state.send(client.peer, Counts(message.seq, tally.tasks, tally.objects, _first_failure(session)))
+
+
+def _add_stretch(session: Session, tally: Tally, first: int, stop: int, end: int) -> str | None:
+    """Count what has ids from `first` to before `stop`; `end`: of the stretch before. Returns why it cannot be done."""
+    if first < end:
+        return f"stretches of ids must rise, but one that begins with {first} follows one that ends with {end - 1}"
+    for piece in pieces_between(session, first, stop):
+        if piece.block is None and not exist(session.graph, piece.start, piece.stop):
+            return f"not all of the ids {session.number}/{first} to {stop - 1} exist"
+        tally.add_piece(session.graph, piece)
+    return None
+
+
+def _first_failure(session: Session) -> str:
+    failure = session.first_failure
+    if failure is None:
+        return ""
+    row = session.graph.numbering.row(failure.task)
+    name = session.task_name(row) if row >= 0 else f"{session.number}/{failure.task}"
+    return f"Task {name} failed: {one_line(failure.message)}"
 
 
 def all_tasks(session: Session) -> array[int]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from rain.common.lines import one_line
 from rain.common.states import TaskState
 from rain.protocol.messages import Dump, GetDump, GetServerInfo, GetWorkerInfo, ServerInfo
 from rain.server.core.explain import explain_task
 from rain.server.core.graph import TASK_FINISHED
 from rain.server.core.state import ClientPeer, InfoRequest, ServerState
-from rain.server.core.story import one_line, told
+from rain.server.core.story import told
 
 if TYPE_CHECKING:
     from rain.server.core.session import Session

@@ -208,9 +208,10 @@ class Numbering:
     def pieces(self, ids: array[int]) -> Iterator[Piece]:
         """What these ids are, in order. An id that belongs to nothing comes as a row that nothing has."""
         for first, stop in spans(ids):
-            yield from self._pieces(first, stop)
+            yield from self.between(first, stop)
 
-    def _pieces(self, first: int, stop: int) -> Iterator[Piece]:
+    def between(self, first: int, stop: int) -> Iterator[Piece]:
+        """What the ids from `first` to before `stop` are, in order."""
         while first < stop:
             if first >= self.end:
                 yield Piece(UNKNOWN, UNKNOWN + 1)

@@ -142,11 +142,12 @@ def constant_lost(state: ServerState, session: Session, object_id: int, reason: 
 
 
 def object_missing(state: ServerState, session: Session, _worker: Worker, message: ObjectsMissing) -> None:
-    """A worker could not read the object from these holders."""
+    """A worker could not read the object from these holders, or its own store refused it: then tasks fail there, and
+    nothing is wrong with the object."""
     obj, holders = message.object_id, message.holders
     if not session.graph.is_object(obj):
         return
-    reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + 1
+    reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + (not message.refused)
     if reports > UNREADABLE_LIMIT:
         text = f"data object {session.id_of(obj)} could not be read {reports} times, last from {', '.join(holders)}"
         fail_session(state, session, Failure("session", text, session=session.number))

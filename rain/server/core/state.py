@@ -10,6 +10,7 @@ from rain.common.failure import Failure
 from rain.common.states import TaskState
 from rain.protocol.messages import DeleteObjects, Message, Refused
 from rain.server.core.actions import Log, Send, ServerAction
+from rain.server.core.counts import count_tasks
 from rain.server.core.graph import READY
 from rain.server.core.story import Story, new_story
 from rain.server.scheduler.queues import Entry, ReadyQueue, entry, split
@@ -160,12 +161,4 @@ class ServerState:
 
     def task_counts(self, session: Session) -> dict[str, int]:
         """Tasks of a session by state."""
-        graph = session.graph
-        counts: dict[str, int] = {}
-        for task in graph.tasks():
-            name = TaskState(graph.state[task]).name
-            block = graph.blocks.get(task) if graph.blocks else None
-            counts[name] = counts.get(name, 0) + (1 if block is None else block.count)
-        for task in graph.numbering.ghosts.values():
-            counts[TaskState(graph.state[task]).name] -= 1
-        return counts
+        return {TaskState(state).name: count for state, count in enumerate(count_tasks(session.graph)) if count}

@@ -46,13 +46,3 @@ def inherit(session: Session, parent: int, rows: Iterable[int]) -> None:
 def told(now: float, story: Story) -> list[str]:
     """Lines like `3.2 s ago: run 1 failed`."""
     return [f"{now - when:.1f} s ago: {text}" for when, text in story]
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """The first line of a text, of a Python traceback that of the exception; cut."""
-    lines = text.strip().split("\n")
-    line = lines[0]
-    if line.startswith(("Traceback ", "... (cut)")):
-        frames = [number for number, one in enumerate(lines) if one.startswith("  ")]
-        line = next(iter(lines[frames[-1] + 1 :] if frames else lines[1:]), line)
-    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -28,18 +28,19 @@ def is_done(graph: Graph, row: int) -> bool:
 def unknown_id(session: Session, ids: array[int]) -> Failure | None:
     """A failure naming the first id that does not exist."""
     graph = session.graph
-    if all(piece.block is not None or _exist(graph, piece.start, piece.stop) for piece in pieces_of(session, ids)):
+    if all(piece.block is not None or exist(graph, piece.start, piece.stop) for piece in pieces_of(session, ids)):
         return None
     return next(_unknown(session, number) for number in ids if not _is_known(graph, number))
 
 
-def _exist(graph: Graph, start: int, stop: int) -> bool:
+def exist(graph: Graph, start: int, stop: int) -> bool:
+    """Whether all these rows are tasks or objects."""
     return stop <= len(graph) and graph.kind.find(ABSENT, start, stop) < 0
 
 
 def _is_known(graph: Graph, number: int) -> bool:
     row = graph.numbering.row(number)
-    return _exist(graph, row, row + 1) if row >= 0 else graph.numbering.member(number) is not None
+    return exist(graph, row, row + 1) if row >= 0 else graph.numbering.member(number) is not None
 
 
 def _unknown(session: Session, number: int) -> Failure:
@@ -52,6 +53,12 @@ def pieces_of(session: Session, ids: array[int]) -> Iterator[Piece]:
     if numbering.arrays:
         return numbering.pieces(ids)
     return (Piece(first, stop) for first, stop in spans(ids))
+
+
+def pieces_between(session: Session, first: int, stop: int) -> Iterator[Piece]:
+    """What the ids from `first` to before `stop` are, in order; they need not exist."""
+    numbering = session.graph.numbering
+    return numbering.between(first, stop) if numbering.arrays else iter((Piece(first, stop),))
 
 
 def rows_of(session: Session, ids: array[int]) -> list[int]:

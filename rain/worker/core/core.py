@@ -230,6 +230,8 @@ class WorkerCore:
     # --- the connection, time ---
 
     def _on_server_lost(self, event: ServerLost, now: float) -> None:
+        self._heard = 0
+        self._next_digest = None  # the next server counts anew, from its welcome on
         self._drop_everything()
         self._outbox.forget_answers()
 

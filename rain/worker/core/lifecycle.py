@@ -344,7 +344,7 @@ class Lifecycle:
         """The store did not take an input that came with an assignment, and no task here will produce it: to send it
         again would be in vain, so those who need it here fail, the ones that were sent when they find it missing."""
         obj.refusal = reason
-        self._outbox.missing(obj.key, [worker_id])
+        self._outbox.missing(obj.key, [worker_id], refused=True)
         tasks = list(self._objects.sessions[obj.key[0]].tasks.values()) if obj.users else []
         self._objects.to_gone(obj)
         self._fail_unsent([task for task in tasks if task.state in _UNSENT and obj in task.inputs], reason, now)

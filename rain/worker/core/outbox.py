@@ -96,9 +96,9 @@ class Outbox:
         """A run failed."""
         self._failed.append(message)
 
-    def missing(self, key: ObjectKey, holders: list[str]) -> None:
-        """An object cannot be had from these holders."""
-        self._missing.append(ObjectsMissing(key[0], key[1], holders))
+    def missing(self, key: ObjectKey, holders: list[str], *, refused: bool = False) -> None:
+        """An object cannot be had from these holders. refused: the store here did not take it."""
+        self._missing.append(ObjectsMissing(key[0], key[1], holders, refused))
 
     def stored(self, key: ObjectKey) -> None:
         """A copy is here."""

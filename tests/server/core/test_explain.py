@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rain.common.failure import Failure
+from rain.common.lines import one_line
 from rain.protocol import messages as m
 from rain.server.core import explain, inspection
 from rain.server.core.failing import fail_session
-from rain.server.core.story import one_line
 from rain.testing.server_builders import ServerStory, SubmitBuilder, u32
 
 LARGEST = (1 << 32) - 1
@@ -103,6 +103,24 @@ def test_aborted_cancelled_recomputed_withdrawn(story: ServerStory) -> None:
     assert "is aborted" in texts[2]
     story.leave(worker)
     assert "runs again: a result of it was lost" in explained(story, client, session, 15)[0]
+
+
+def test_a_cancelled_run_that_has_not_stopped_yet(story: ServerStory) -> None:
+    client, session = opened(story, SubmitBuilder().task(11, [], [10], keep=True))
+    worker = story.worker()
+    story.started(worker, session, 11)
+    story.say(client, m.Cancel(story.seq(), session, u32([11])))
+    first = explained(story, client, session, 11)[0].splitlines()[0]
+    assert first.endswith("Its run is still being stopped on 10.0.0.2:9000.")
+    story.say(worker, m.TasksStopped(session, u32([11]), u32([1])))
+    assert "still being stopped" not in explained(story, client, session, 11)[0]
+
+
+def test_one_answer_is_bounded(story: ServerStory) -> None:
+    client, session = opened(story, SubmitBuilder().array(10, 300))
+    assert len(explained(story, client, session, *range(310, 510))) == 200
+    story.say(client, m.Explain(story.seq(), session, u32(range(310, 511))))
+    assert "at most 200 ids" in story.failure(client).message
 
 
 def test_stories_are_bounded(story: ServerStory) -> None:

@@ -175,6 +175,17 @@ def test_an_object_nobody_can_ever_read_fails_the_session(story: ServerStory) ->
     assert "could not be read 21 times" in failure.message
 
 
+def test_an_object_which_stores_refuse_is_still_good(story: ServerStory) -> None:
+    """Tasks fail where there is no room for it; neither the object nor its session is to blame."""
+    client, session = opened(story)
+    worker = story.worker()
+    story.submit(client, session, SubmitBuilder().constant(10, keep=True).task(12, [10], [11]))
+    for _ in range(30):
+        story.say(worker, m.ObjectsMissing(session, 10, [f"10.0.0.{worker}:9000"], refused=True))
+    assert story.object_state(session, 10) == DataObjectState.finished
+    assert story.task_state(session, 12) == TaskState.assigned
+
+
 def test_stored_copy_of_an_object_no_longer_needed_is_deleted(story: ServerStory) -> None:
     client, session = opened(story)
     worker, other = story.worker(), story.worker()

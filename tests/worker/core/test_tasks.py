@@ -12,7 +12,9 @@ from rain.protocol.messages import (
     TaskFailed,
     TasksDone,
     TasksReturned,
+    WorkerDigest,
     WorkerInfo,
+    WorkerWelcome,
 )
 from rain.testing.worker_builders import (
     WORKER_ID,
@@ -35,7 +37,16 @@ from rain.worker.core.actions import (
     StopFetch,
     StoreValue,
 )
-from rain.worker.core.events import ExecutorReady, ObjectUnreachable, RunsEnded, ServerLost, ServerSaid, StoreFailed
+from rain.worker.core.core import DIGEST_SECONDS
+from rain.worker.core.events import (
+    ExecutorReady,
+    ObjectUnreachable,
+    RunsEnded,
+    ServerLost,
+    ServerSaid,
+    StoreFailed,
+    Tick,
+)
 
 PY = {0: packed_template("py/f")}
 BUILTIN = {0: packed_template("buildin/concat")}
@@ -340,7 +351,7 @@ class TestStoreFailed:
         failed = story.messages(TaskFailed)
         assert sorted(message.task for message in failed) == [20, 21, 22]
         assert {message.failure["message"] for message in failed} == {"disk full"}
-        assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID])]
+        assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID], refused=True)]
         assert story.returned() == []
         assert story.state(23) == "running"
 
@@ -358,7 +369,7 @@ class TestStoreFailed:
         story.assign(TaskOf(20, [10]), templates=BUILTIN, objects=[InputOf(10, b"x")])
         story.succeed(0, story.run_of(20))
         story.happens(StoreFailed((1, 10), "disk full", refused=True))
-        assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID])]
+        assert story.messages(ObjectsMissing) == [ObjectsMissing(1, 10, [WORKER_ID], refused=True)]
         assert story.core.info()["objects"] == []
 
     def test_a_task_that_still_waits_for_another_input(self):
@@ -535,6 +546,18 @@ class TestSessions:
         assert len(story.all(KillExecutor)) == 2
         assert story.told() == []
         assert story.core.sessions == {}
+
+    def test_no_digest_between_two_servers(self):
+        """What was heard from the one before would be taken for what the next one said."""
+        story = WorkerStory()
+        story.happens(Tick(), after=DIGEST_SECONDS)
+        assert len(story.digests) == 1
+        story.happens(ServerLost())
+        story.happens(Tick(), after=2 * DIGEST_SECONDS)
+        assert len(story.digests) == 1
+        story.happens(ServerSaid(WorkerWelcome(2, WORKER_ID)))
+        story.happens(Tick(), after=DIGEST_SECONDS)
+        assert story.digests[1:] == [WorkerDigest(1, 0, 0)]
 
     def test_stop_worker(self):
         story = python_worker(spare_executors=1)
