@@ -7,6 +7,9 @@ BENCH_VENV ?= benchmarks/.envs/dask
 PYTEST_ARGS ?=
 REPEAT ?= 3
 SOAK_MINUTES ?= 10
+SIM_FIRST ?= 100000
+SIM_SEEDS ?= 100000
+SIM_RESULTS ?= benchmarks/results/simulation.json
 
 # Debian keeps what `python -m venv` needs in a package of its own.
 NEED_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
@@ -65,7 +68,11 @@ bench: bench-setup
 	$(VENV)/bin/python -m benchmarks report
 
 soak: $(VENV)/.test-installed
-	RAIN_CHAOS_MINUTES=$(SOAK_MINUTES) $(VENV)/bin/python -m pytest tests -m slow $(PYTEST_ARGS)
+	$(VENV)/bin/python -m rain.testing.simruns --first $(SIM_FIRST) --seeds $(SIM_SEEDS) --results $(SIM_RESULTS)
+	RAIN_SOAK_LOG=benchmarks/results/soak.jsonl RAIN_CHAOS_MINUTES=$(SOAK_MINUTES) \
+		$(VENV)/bin/python -m pytest tests -m slow $(PYTEST_ARGS)
+	RAIN_SOAK_LOG=benchmarks/results/soak.jsonl RAIN_PROPERTY_SEQUENCES=20000 \
+		$(VENV)/bin/python -m pytest tests/property/test_server_core.py --timeout 0 $(PYTEST_ARGS)
 	$(VENV)/bin/python -m benchmarks soak --minutes $(SOAK_MINUTES)
 
 clean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,9 @@ def test_arrays(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_long(tmp_path: Path) -> None:
+def test_long(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """`RAIN_CHAOS_MINUTES` (10) of both loads; workers are also paused until they count as lost, and come back."""
+    loads = workers = executors = 0
     end = time.monotonic() + 60 * SLOW_MINUTES
     seed = random.SystemRandom().randrange(1 << 30)
     while time.monotonic() < end:
@@ -73,4 +75,9 @@ def test_long(tmp_path: Path) -> None:
             load = TreeLoad(trees=125, bytes=200_000_000, seconds=(0.001, 0.05), seed=seed)
         else:
             load = ArrayLoad(members=1000, size=2_000, seconds=(0.001, 0.05), seed=seed)
-        run_under_harm(load, harm, seed, tmp_path, 600)
+        monkey = run_under_harm(load, harm, seed, tmp_path, 600)
+        loads += 1
+        workers += monkey.count(KILL_WORKER)
+        executors += monkey.count(KILL_EXECUTOR)
+    for name, count in (("loads", loads), ("workers killed", workers), ("executors killed", executors)):
+        record_property(name, count)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,5 +69,6 @@ def test_two_thousand(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_fifty_thousand(tmp_path: Path) -> None:
+def test_fifty_thousand(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    record_property("ids", 50_000)
     run_clients(50_000, tmp_path, 3600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -66,5 +67,6 @@ def test_five_hundred() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_ten_thousand() -> None:
+def test_ten_thousand(record_property: Callable[[str, object], None]) -> None:
+    record_property("sessions", 10_000)
     check_growth(10_000)

@@ -22,6 +22,7 @@ from tests.fuzz.fuzzing import INPUTS, SLOW_INPUTS
 def inputs(request: pytest.FixtureRequest) -> int:
     """Inputs of this run."""
     count: int = request.param
+    request.node.user_properties.append(("inputs", count))
     return count
 
 

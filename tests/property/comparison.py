@@ -10,6 +10,7 @@ import msgpack
 from rain.common.failure import Failure
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
+from rain.server.core.numbering import spans
 
 if TYPE_CHECKING:
     from tests.property.fakes import Assignment, Key
@@ -39,6 +40,13 @@ def compare_sessions(world: ServerWorld) -> None:
         states = world.silently(client, m.GetStates(world.new_seq(), number, array("I")))
         wanted = bytes(answer.states[k] for k, one in enumerate(ids) if one in session.tasks)
         assert states.states == wanted, "GetStates does not agree with GetInfos"
+        objects = bytes(answer.states[k] for k, one in enumerate(ids) if one not in session.tasks)
+        parts = list(spans(array("I", ids))) if len(wanted) % 2 else []  # or all tasks
+        firsts, counts = array("I", [first for first, _ in parts]), array("I", [stop - first for first, stop in parts])
+        told = world.silently(client, m.GetCounts(world.new_seq(), number, firsts, counts))
+        assert list(told.tasks) == [wanted.count(state) for state in TaskState]
+        assert not parts or list(told.objects) == [objects.count(status) for status in DataObjectState]
+        assert bool(told.failure) == (TaskState.failed in wanted), told.failure
     _compare_copies(world)
 
 

@@ -290,6 +290,7 @@ def test_lies(lies: Any, first: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("lies", [lies_to_the_server, lies_to_the_worker])
-def test_many_lies(lies: Any) -> None:
+def test_many_lies(lies: Any, record_property: Any) -> None:
+    record_property("lies", 10 * SEEDS)
     for seed in range(SEEDS, 11 * SEEDS):
         lies(seed)

@@ -374,6 +374,8 @@ def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
         m.UnkeepObjects(9, session, array("I")),
         m.GetInfos(10, session, array("I")),
         m.GetStates(13, session, array("I")),
+        m.GetCounts(28, session, array("I"), array("I")),
+        m.GetCounts(29, session, array("I", [UNKNOWN, FIRST]), array("I", [0, 1])),
         m.Cancel(14, session, array("I")),
         m.NewSession(15, "name", "continue", False),
         m.NewSession(16, "name", "whatever", False),
@@ -403,6 +405,7 @@ def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
                 m.UnkeepObjects(23, session, column),
                 m.GetInfos(24, session, column),
                 m.GetStates(25, session, column),
+                m.GetCounts(30, session, column[:1], array("I", [column[-1] - number + 1])),
                 m.Explain(27, session, column),
                 m.Cancel(26, session, column),
             ]

@@ -1,11 +1,12 @@
 """The server core against the reference model, by random sequences of operations.
 
-`RAIN_PROPERTY_SEQUENCES=2000` runs more, at random; `RAIN_PROPERTY_SHRINK=1` makes a failing sequence short.
+`RAIN_PROPERTY_SEQUENCES=20000` runs more, at random; `RAIN_PROPERTY_SHRINK=1` makes a failing sequence short.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from rain.testing.graphs import PlannedArray, PlannedSubmit, PlannedTask
 from tests.property.fakes import BlockEnd, FakeWorker
 from tests.property.server_machine import ServerWorld
 
-SEQUENCES = int(os.environ.get("RAIN_PROPERTY_SEQUENCES", "300"))
+SEQUENCES = int(os.environ.get("RAIN_PROPERTY_SEQUENCES", "2000"))
+PARTS = 5
 STEPS = 40
 PHASES = set(Phase) - ({Phase.shrink} if "RAIN_PROPERTY_SHRINK" not in os.environ else set())
 """Shrinking a failure takes minutes: on demand."""
@@ -409,12 +411,17 @@ class BlockMachine(ServerMachine):
         array_in_block(self.world, tolerant=True, members=40)
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("machine", [ServerMachine, BlockMachine])
-def test_server_core_agrees_with_the_reference(machine: type[ServerMachine]) -> None:
+def test_server_core_agrees_with_the_reference(
+    machine: type[ServerMachine], part: int, record_property: Callable[[str, object], None]
+) -> None:
+    count = SEQUENCES // (2 * PARTS)
+    record_property("sequences", count)
     run_state_machine_as_test(
-        machine,
+        type(f"{machine.__name__}{part}", (machine,), {}),  # examples follow from the name
         settings=settings(
-            max_examples=SEQUENCES // 2,
+            max_examples=count,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize="RAIN_PROPERTY_SEQUENCES" not in os.environ,
