@@ -53,6 +53,8 @@ MESSAGES = (
     "WorkerWelcome",
 )
 """The types of message at each of which a connection may break."""
+ASKED = ("GetServerInfo", "ServerInfo", "GetWorkerInfo", "WorkerInfo")
+"""Those which real clients cause when they ask for the state of the cluster."""
 SLOWEST = 30.0
 """Longest one-way delay in seconds."""
 

@@ -17,6 +17,7 @@ from rain.net.address import Address
 from rain.net.dataclient import Source
 from rain.net.secret import Secret
 from rain.testing.graphs import GraphPlanner, evaluate
+from rain.testing.netfaults import ASKED
 from rain.testing.simdata import read_from
 from rain.testing.simhandles import Handles
 
@@ -114,6 +115,8 @@ class AioScript:
         tolerant = self._cluster.plan.tolerant
         async with client.new_session(on_failure="continue" if tolerant else "fail") as session:
             self._outcome.session = session.session_id
+            if self._cluster.plan.breaking is not None and self._cluster.plan.breaking[0] in ASKED:
+                await self._ask(session, [])
             error = await _task_exception_of(self._work(session))
             if error is None:
                 self._outcome.end = "tolerated" if tolerant else "finished"
@@ -135,10 +138,10 @@ class AioScript:
             submit = _as_the_client_has_it(planner.plan(count))
             evaluate(submit, self._values)
             self._handles.build(session, submit)
+            self._handles.note_failing(submit, self._outcome.planned)
             if rng.random() < 0.1:
                 await self._interrupted(session.submit())
             await session.submit()
-            self._handles.note_submitted(submit, self._outcome.planned)
             self._kept += sorted(submit.kept)
             for _ in range(rng.randint(0, 4)):
                 await self._something(session, submit, planner)
@@ -223,6 +226,7 @@ class AioScript:
         info = await self._client.get_server_info()
         assert len(info["workers"]) <= len(self._cluster.plan.cpus) + len(self._cluster.plan.faults)
         await session.update(things)
+        await session.counts()
 
     async def _cancel(self, session: AsyncSession, submit: PlannedSubmit) -> None:
         self._has_cancelled = True
@@ -284,8 +288,9 @@ class AioScript:
                     assert self._cluster.plan.faults
 
     async def _check_failed(self, session: AsyncSession, failure: TaskException) -> None:
-        for request in (session.wait_all(), session.wait(list(self._handles.tasks.values())[:1]), session.counts()):
-            error = await _task_exception_of(request)
+        tasks = list(self._handles.tasks.values())[:1]
+        for ask in (session.wait_all, lambda: session.wait(tasks), session.counts):
+            error = await _task_exception_of(ask())
             assert error is not None, "a failed session answers"
             assert error.task_id == failure.task_id
 

@@ -53,7 +53,7 @@ class Handles:
         for number in sorted(submit.kept - in_arrays):
             self.objects[number].keep()
 
-    def note_submitted(self, submit: PlannedSubmit, fails_for_good: dict[int, bool]) -> None:
+    def note_failing(self, submit: PlannedSubmit, fails_for_good: dict[int, bool]) -> None:
         """Note which tasks can only fail, by their true ids."""
         for task in submit.all_tasks():
             fails_for_good[self.tasks[task.number].id.id] = task.fails_for_good

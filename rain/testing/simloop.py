@@ -179,7 +179,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._ready.clear()
         if len(batch) > 1:
             self._order.shuffle(batch)
-        batch.reverse()
+            batch.reverse()
         try:
             while batch:
                 self._run_handle(batch.pop())

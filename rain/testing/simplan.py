@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 
 from rain.common.failure import Failure
 from rain.testing.faults import FAULTS, FIRST_FAULTS
-from rain.testing.netfaults import MESSAGES
+from rain.testing.netfaults import ASKED, MESSAGES
 from rain.testing.simlinks import BREAKS
 
 KINDS = ("plain", "tolerant", "arrays", "real")
 """What the clients are like; of each four seeds one is of each kind."""
 BREAKING = tuple((message, kind) for message in MESSAGES for kind in BREAKS)
 """All the ways in which a connection can break at a message."""
+SELDOM = {
+    "plain": ("ObjectsMissing", "ObjectsStored", "Refused", "TaskFailed", "TasksReturned", "WithdrawTasks"),
+    "tolerant": ("Cancel", "Cancelled", "CancelTasks", "TasksStopped", "ObjectsMissing"),
+    "arrays": ("SubmitBlock", "TaskFailed", "TasksReturned", "UnkeepObjects", "WithdrawTasks"),
+    "real": (*ASKED, "GetStates", "States", "StopWaiting", "UnkeepObjects"),
+}
+"""Messages of which there are few, or only with such clients: at them connections break more often."""
 
 
 @dataclass(slots=True)
@@ -83,9 +90,12 @@ class Plan:
 
     def _add_what_came_later(self, rng: random.Random) -> None:
         self.check_every = rng.choice((1, 20, 20, 20, 20, 20))
-        if self.faults and rng.random() < 0.6:
-            message, how = BREAKING[self.seed // len(KINDS) % len(BREAKING)]
-            self.breaking = (message, how, rng.choice((1, 1, 2, 5)))
+        if self.faults and rng.random() < 0.8:
+            turn = self.seed // len(KINDS)  # in turn, so that none is left out
+            message, how = BREAKING[turn % len(BREAKING)]
+            if rng.random() < 0.35:
+                message = rng.choice(SELDOM[self.kind])
+            self.breaking = (message, how, rng.choice((1, 1, 1, 2)))
         self.real = self.kind == "real"
         self.tolerant = self.kind == "tolerant" or (self.kind != "plain" and rng.random() < 0.3)
         self.arrays = self.kind == "arrays" or (self.kind == "real" and rng.random() < 0.5)

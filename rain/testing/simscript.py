@@ -60,9 +60,7 @@ class ClientScript:
         rng = self._rng
         cpus = max(self._cluster.plan.cpus)
         plan = self._cluster.plan
-        planner = GraphPlanner(
-            rng, max_cpus=cpus, failing=plan.failing, arrays=plan.arrays, limits=not plan.is_first
-        )
+        planner = GraphPlanner(rng, max_cpus=cpus, failing=plan.failing, arrays=plan.arrays, limits=not plan.is_first)
         left = self._tasks
         while left > 0:
             count = min(left, rng.randint(1, self._tasks))
@@ -123,8 +121,8 @@ class ClientScript:
             assert state in allowed, f"object {number}: {DataObjectState(state).name}, kept: {kept}"
 
     async def _check_failed(self, session: SimSession, task: int) -> None:
-        for request in (session.wait_all(), session.wait([10]), session.states([10])):
-            failure = await _failure_of(request)
+        for ask in (session.wait_all, lambda: session.wait([10]), lambda: session.states([10])):
+            failure = await _failure_of(ask())
             assert failure is not None, "a failed session answers"
             assert failure.task == task
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from rain.common.errors import RainConnectionError
+from rain.testing.simlinks import BREAKS, DELIVERED, LOST
 from rain.testing.simloop import SimLoop
 from rain.testing.simnet import SimChannel, SimHello, SimNetwork
 
@@ -158,3 +159,67 @@ def test_paused_node_gets_its_messages_later(pair: Pair) -> None:
 
     pair.loop.run_until_complete(main())
     assert pair.there.got == list(range(20))
+
+
+def test_slow_links_keep_the_order_of_each_connection(pair: Pair) -> None:
+    async def main() -> None:
+        channel = await pair.connect()
+        pair.net.slow("a", "b", (5.0, 30.0))
+        for number in range(10):
+            channel.send(number)
+            await asyncio.sleep(0.1)
+        assert pair.there.got == []
+        await asyncio.sleep(31)
+
+    pair.loop.run_until_complete(main())
+    assert pair.there.got == list(range(10))
+
+
+def test_stalled_connections_carry_nothing_and_new_ones_work(pair: Pair) -> None:
+    async def main() -> None:
+        channel = await pair.connect()
+        assert pair.net.stall_connections("a", "b") == 1
+        channel.send("lost")
+        channel.abort()
+        await asyncio.sleep(50)
+        assert (pair.there.got, pair.there.closed) == ([], [])
+        (await pair.connect()).send("comes")
+        await asyncio.sleep(1)
+
+    pair.loop.run_until_complete(main())
+    assert pair.there.got == ["comes"]
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_connection_breaks_at_a_message(kind: str, seed: int) -> None:
+    pair = Pair(seed)
+    pair.net.sabotage.arm("float", kind, 2)
+    struck: list[tuple[str, str]] = []
+    pair.net.sabotage.struck = lambda source, target: struck.append((source, target))
+
+    async def main() -> None:
+        channel = await pair.connect()
+        assert pair.other is not None
+        for message in (1, 2.0, 3):
+            channel.send(message)
+        await asyncio.sleep(1)
+        pair.other.send("answer")
+        await asyncio.sleep(0)
+        for message in (4, 5.0, 6):
+            channel.send(message)
+        await asyncio.sleep(0)
+        channel.send(7)
+        await asyncio.sleep(1)
+
+    pair.loop.run_until_complete(main())
+    assert struck == [("a", "b")]
+    assert pair.net.sabotage.hits == {("float", kind): 1}
+    assert len(pair.here.closed) == len(pair.there.closed) == 1
+    if kind == LOST:
+        assert pair.there.got == [1, 2.0, 3, 4]
+    elif kind == DELIVERED:
+        assert (pair.there.got, pair.here.got) == ([1, 2.0, 3, 4, 5.0], [])
+    else:
+        assert pair.there.got in ([1, 2.0, 3], [1, 2.0, 3, 4, 5.0, 6])
+    pair.loop.shutdown()
