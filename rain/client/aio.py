@@ -276,10 +276,14 @@ class AsyncSession(BaseSession):
         await self._submit_all()
 
     async def wait(
-        self, items: Task | DataObject | Iterable[Task | DataObject], *, timeout: float | None = None
+        self,
+        items: Task | DataObject | Iterable[Task | DataObject],
+        *,
+        timeout: float | None = None,
+        progress: bool = False,
     ) -> None:
         """Wait until all given tasks and objects are finished."""
-        await self._wait(items, timeout)
+        await self._wait(items, timeout, progress)
 
     async def wait_some(
         self,
@@ -291,9 +295,13 @@ class AsyncSession(BaseSession):
         """Wait until at least one item of both arguments together is finished; those that are."""
         return await self._wait_some(items, dataobjs, timeout)
 
-    async def wait_all(self, timeout: float | None = None, check: bool = True) -> None:
+    async def wait_all(self, timeout: float | None = None, check: bool = True, *, progress: bool = False) -> None:
         """Wait until no unfinished task is left in the session, over all submits."""
-        await self._wait_all(timeout, check)
+        await self._wait_all(timeout, check, progress)
+
+    async def progress(self, timeout: float | None = None) -> None:
+        """`wait_all` with a progress bar; see `rain.client.Session.progress`."""
+        await self._wait_all(timeout, True, progress=True)
 
     async def cancel(self, timeout: float | None = None) -> int:
         """Stop all unfinished submitted tasks; their number."""

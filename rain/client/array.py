@@ -199,6 +199,11 @@ class TaskArray:
         name = self._shape.options.name
         return f"<TaskArray of {len(self)} tasks {name!r} first id={self._session.session_id}/{self._first}>"
 
+    def _repr_html_(self) -> str:
+        from rain.client.html import array_html
+
+        return array_html(self)
+
     # --- submitting -------------------------------------------------------------------------------
 
     def _messages(self, template: int, max_size: int) -> Iterator[SubmitBlock | SubmitChunk]:
@@ -309,15 +314,15 @@ class TaskArray:
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return values_of(self._session._front_in_loop, self, None).__await__()
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until all members are finished.
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+        """Wait until all members are finished; `progress`: with a progress bar, see `Session.progress`.
 
         Raises:
-            RainException: it is not submitted.
+            RainException: it is not submitted; a bar is wanted and tqdm is not installed.
             TaskException: a member failed.
             RainTimeoutError: `timeout` seconds are over.
         """
-        return self._session._run(wait_for_members(self._session._front, self, timeout))
+        return self._session._run(wait_for_members(self, timeout, progress))
 
     def done(self) -> bool:
         """Whether all members are terminal according to the server; False when unsubmitted."""

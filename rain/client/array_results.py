@@ -9,6 +9,7 @@ from rain.client.asking import submit, wait_for
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.fetch import fetch_values
 from rain.client.front import run
+from rain.client.progress import with_bar
 from rain.client.results import decoded
 from rain.client.states import ask_states
 from rain.common.content_type import decode_value, has_codec
@@ -88,9 +89,19 @@ async def _take(front: Front, array_: TaskArray, indices: Sequence[int], reply: 
     return values
 
 
-async def wait_for_members(front: Front, array_: TaskArray, timeout: float | None) -> None:
-    """Until all members are finished."""
+async def wait_for_members(array_: TaskArray, timeout: float | None, progress: bool) -> None:
+    """See `TaskArray.wait`."""
     array_._check_submitted()
+    if not (progress and len(array_)):
+        await _wait_for_members(array_._session._front, array_, timeout)
+        return
+    first = array_._first + len(array_)
+    numbers = range(first, first + len(array_))
+    title = f"{len(array_)} tasks {array_._shape.options.name or ''}"
+    await with_bar(array_._session, title, numbers, lambda front: _wait_for_members(front, array_, timeout))
+
+
+async def _wait_for_members(front: Front, array_: TaskArray, timeout: float | None) -> None:
     deadline = deadline_of(timeout)
     session = array_._session
     for start in range(0, len(array_), BATCH):

@@ -18,6 +18,7 @@ from rain.client.failures import blame, to_exception
 from rain.client.fetch import fetch_values
 from rain.client.front import NoFront
 from rain.client.handles import WEAK_TYPES
+from rain.client.progress import with_bar
 from rain.client.registry import Registry
 from rain.client.states import ask_states, count_states
 from rain.client.task import Task
@@ -27,6 +28,7 @@ from rain.common.attributes import SessionSpec
 from rain.common.errors import RainException, SessionException
 from rain.common.failure import Failure
 from rain.common.ids import FIRST_ID
+from rain.common.lines import one_line
 from rain.protocol.messages import CloseSession, UnkeepObjects
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ class BaseSession:
         self._front: SubmitFront = NoFront() if client is None else client._front
         self._dropped: deque[tuple[int, int, int]] = deque() if client is None else client._dropped
         self._was_cancelled = False
+        self._last_counts: Counter[str] | None = None
+        self._known_failure = ""
         self._templates: dict[bytes, int] = {}
         self._static_data: dict[Any, DataObject] = {}
         self._large_constants: dict[bytes, DataObject] = {}
@@ -132,6 +136,11 @@ class BaseSession:
 
     def __repr__(self) -> str:
         return f"<Session id={self.session_id} {self.name!r}{'' if self.active else ' closed'}>"
+
+    def _repr_html_(self) -> str:
+        from rain.client.html import session_html
+
+        return session_html(self)
 
     # --- being active -----------------------------------------------------------------------------
 
@@ -255,6 +264,8 @@ class BaseSession:
         if isinstance(reply, Failure):
             task = self._task(reply.task)
             blame(reply, task)
+            if reply.kind in ("task", "session", "internal"):
+                self._known_failure = self._known_failure or one_line(reply.message)
             raise to_exception(reply, task)
         return reply
 
@@ -263,8 +274,14 @@ class BaseSession:
     async def _submit_all(self) -> None:
         await submit(self._front, self)
 
-    async def _wait(self, items: Items, timeout: float | None) -> None:
-        await wait_for_all(self._front, self, self._submitted_items(items), timeout)
+    async def _wait(self, items: Items, timeout: float | None, progress: bool = False) -> None:
+        things = self._submitted_items(items)
+        if not (progress and things):
+            await wait_for_all(self._front, self, things, timeout)
+            return
+        title = repr(things[0]) if len(things) == 1 else f"{len(things)} tasks and objects"
+        numbers = numbers_of(things)
+        await with_bar(self, title, numbers, lambda front: wait_for_all(front, self, things, timeout))
 
     async def _wait_some(
         self, items: Items, dataobjs: Items, timeout: float | None
@@ -272,10 +289,15 @@ class BaseSession:
         things = self._submitted_items(items) + self._submitted_items(dataobjs)
         return await wait_for_some(self, things, timeout)
 
-    async def _wait_all(self, timeout: float | None, check: bool) -> None:
+    async def _wait_all(self, timeout: float | None, check: bool, progress: bool = False) -> None:
         self._check_connected()
-        if self._submitted > FIRST_ID:
-            await wait_for_session(self, timeout, check)
+        if self._submitted == FIRST_ID:
+            return
+        if not progress:
+            await wait_for_session(self._front, self, timeout, check)
+            return
+        title = f"Session {self.session_id} {self.name!r}"
+        await with_bar(self, title, (), lambda front: wait_for_session(front, self, timeout, check))
 
     async def _cancel(self, timeout: float | None) -> int:
         self._check_connected()
@@ -287,7 +309,8 @@ class BaseSession:
     async def _counts(self) -> Counter[str]:
         if self._submitted == FIRST_ID:
             return Counter()
-        return count_states(await ask_states(self._front, self, array("I"), everything=True))
+        counts = self._last_counts = count_states(await ask_states(self._front, self, array("I"), everything=True))
+        return counts.copy()
 
     async def _fetch(
         self, obj: DataObject | Task, to: str | Path | None = None, timeout: float | None = None

@@ -60,6 +60,11 @@ class BaseClient(Generic[S]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}{' closed' if self.closed else ''}>"
 
+    def _repr_html_(self) -> str:
+        from rain.client.html import client_html
+
+        return client_html(self)
+
     def _check_usable(self) -> None:
         """Raises:
         RainException: the client is closed, or cannot be used here.

@@ -14,6 +14,7 @@ from rain.common.failure import Failure
 from rain.protocol.messages import (
     Accepted,
     Cancelled,
+    Counts,
     Explained,
     Heartbeat,
     Infos,
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from rain.protocol.messages import Message
 
 Reply: TypeAlias = (
-    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Cancelled | Explained | "
-    "ServerInfo"
+    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Counts | Cancelled | "
+    "Explained | ServerInfo"
 )
 _REPLIES = (
-    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Cancelled, Explained, ServerInfo
+    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Counts, Cancelled, Explained, ServerInfo
 )  # fmt: skip
 
 HEARTBEAT_INTERVAL = 5.0

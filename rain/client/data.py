@@ -183,9 +183,9 @@ class DataObject:
         """Whether the keep flag is set."""
         return self._keep
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the object is finished."""
-        return self._session._run(self._session._wait((self,), timeout))
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+        """Wait until the object is finished; `progress`: with a progress bar, see `Session.progress`."""
+        return self._session._run(self._session._wait((self,), timeout, progress))
 
     def fetch(self, *, to: str | Path | None = None, timeout: float | None = None) -> DataInstance:
         """The value; see `Session.fetch`."""
@@ -247,6 +247,11 @@ class DataObject:
         kind = " [D]" if self.is_directory() else ""
         label = f" {self.label}" if self.label else ""
         return f"<DObj{label} id={self.id}{kind}>"
+
+    def _repr_html_(self) -> str:
+        from rain.client.html import object_html
+
+        return object_html(self)
 
 
 _new_object = DataObject.__new__

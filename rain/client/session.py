@@ -89,21 +89,26 @@ class Session(BaseSession):
         run(self._submit_all())
 
     def wait(
-        self, items: Task | DataObject | Iterable[Task | DataObject], *, timeout: float | None = None
+        self,
+        items: Task | DataObject | Iterable[Task | DataObject],
+        *,
+        timeout: float | None = None,
+        progress: bool = False,
     ) -> None:
         """Wait until all given tasks and objects are finished.
 
         Args:
             items: one item, or any number.
             timeout: seconds; 0 polls once, None waits without limit.
+            progress: show a progress bar meanwhile, in a terminal or notebook; see `progress`.
 
         Raises:
             RainTimeoutError: `timeout` seconds are over.
             TaskException: the session has failed.
-            RainException: an item is not submitted.
+            RainException: an item is not submitted; a bar is wanted and tqdm is not installed.
             TypeError: an item is neither a task nor a data object.
         """
-        run(self._wait(items, timeout))
+        run(self._wait(items, timeout, progress))
 
     def wait_some(
         self,
@@ -122,18 +127,32 @@ class Session(BaseSession):
         """
         return run(self._wait_some(items, dataobjs, timeout))
 
-    def wait_all(self, timeout: float | None = None, check: bool = True) -> None:
+    def wait_all(self, timeout: float | None = None, check: bool = True, *, progress: bool = False) -> None:
         """Wait until no unfinished task is left in the session, over all submits.
 
         Args:
             timeout: seconds; 0 polls once, None waits without limit.
             check: False: no exception for failed tasks in a session that continues; otherwise of no effect.
+            progress: show a progress bar meanwhile, in a terminal or notebook; see `progress`.
 
         Raises:
             RainTimeoutError: `timeout` seconds are over.
             TaskException: the session has failed; in a session that continues, the first task that failed.
+            RainException: a bar is wanted and tqdm is not installed.
         """
-        run(self._wait_all(timeout, check))
+        run(self._wait_all(timeout, check, progress))
+
+    def progress(self, timeout: float | None = None) -> None:
+        """`wait_all` with a progress bar: the tasks by state, and the first failure when it happens. Interrupting it
+        stops the waiting only.
+
+        The bar is one of tqdm (`pip install 'rain[progress]'`), on stderr, in a notebook in the output of the cell.
+        Where stderr is no terminal nothing is written.
+
+        Raises:
+            As `wait_all`.
+        """
+        run(self._wait_all(timeout, True, progress=True))
 
     def cancel(self, timeout: float | None = None) -> int:
         """Stop all unfinished submitted tasks; the session stays open.

@@ -269,9 +269,9 @@ class Task(metaclass=TaskMeta):
         """The values of all outputs; see `Session.fetch`."""
         return self._session._run(self._session._fetch_each(self._outputs))
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the task is finished."""
-        return self._session._run(self._session._wait((self,), timeout))
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+        """Wait until the task is finished; `progress`: with a progress bar, see `Session.progress`."""
+        return self._session._run(self._session._wait((self,), timeout, progress))
 
     def update(self) -> None:
         """Refresh state and info."""
@@ -337,6 +337,11 @@ class Task(metaclass=TaskMeta):
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name is not None else ""
         return f"<{type(self).__name__} id={self.id} {self.task_type}{name}>"
+
+    def _repr_html_(self) -> str:
+        from rain.client.html import task_html
+
+        return task_html(self)
 
 
 def call_task(

@@ -72,10 +72,10 @@ async def wait_for_some(
     return tasks, [thing for thing in found if isinstance(thing, DataObject)]
 
 
-async def wait_for_session(session: BaseSession, timeout: float | None, check: bool) -> None:
+async def wait_for_session(front: Front, session: BaseSession, timeout: float | None, check: bool) -> None:
     """See `Session.wait_all`."""
     submitted = session._submitted
-    reply = await session._front.wait(
+    reply = await front.wait(
         lambda seq: Wait(seq, session.session_id, WAIT_SESSION, array("I")),
         f"waiting for all tasks of session {session.session_id}",
         session=session.session_id,

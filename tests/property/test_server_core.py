@@ -20,7 +20,7 @@ from tests.property.fakes import BlockEnd, FakeWorker
 from tests.property.server_machine import ServerWorld
 
 SEQUENCES = int(os.environ.get("RAIN_PROPERTY_SEQUENCES", "2000"))
-PARTS = 5
+PARTS = 10
 STEPS = 40
 PHASES = set(Phase) - ({Phase.shrink} if "RAIN_PROPERTY_SHRINK" not in os.environ else set())
 """Shrinking a failure takes minutes: on demand."""
