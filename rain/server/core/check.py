@@ -159,6 +159,8 @@ def _check_workers(state: ServerState) -> None:
                 cpus += request.cpus
                 for name, amount in request.other:
                     amounts[name] = amounts.get(name, 0) + amount
+        queued = sum(sum(tasks.values()) for tasks in worker.assigned.values())
+        assert abs(worker.queued - queued) <= 1e-6 * (1 + queued), f"worker {worker.worker_id}: work does not add up"
         assert worker.free_cpus == worker.cpus - cpus, f"worker {worker.worker_id}: cpus do not add up"
         for name, offered in worker.offer.items():
             if name != "cpus":

@@ -209,3 +209,18 @@ def test_a_constant_that_the_server_cannot_store_fails_its_session(story: Server
     assert failure is not None
     assert failure.message == f"The server cannot store data object {session}/10: no space at /somewhere"
     assert story.record(other).failure is None
+
+
+def test_lineage_outlives_an_output_that_nobody_needs(story: ServerStory) -> None:
+    """One output of a task was never needed, the other one's consumer must run again: so must the task."""
+    client = story.client()
+    session = story.session(client)
+    builder = SubmitBuilder().task(12, [], [10, 11], args=b"arguments").task(14, [10], [13], keep=True)
+    worker = story.worker()
+    story.submit(client, session, builder)
+    story.done(worker, session, 12)
+    story.done(worker, session, 14)
+    story.leave(worker)
+    other = story.worker()
+    again = story.take_one(other, m.AssignTasks)
+    assert (list(again.tasks), again.args) == ([12], [b"arguments"])
