@@ -212,14 +212,16 @@ def test_a_constant_that_the_server_cannot_store_fails_its_session(story: Server
 
 
 def test_lineage_outlives_an_output_that_nobody_needs(story: ServerStory) -> None:
-    """One output of a task was never needed, the other one's consumer must run again: so must the task."""
+    """One output of a task is given up last, the other one's consumer must run again: so must the task."""
     client = story.client()
     session = story.session(client)
-    builder = SubmitBuilder().task(12, [], [10, 11], args=b"arguments").task(14, [10], [13], keep=True)
+    builder = SubmitBuilder().task(12, [], [10, 11], keep=True, args=b"arguments").task(14, [10], [13], keep=True)
     worker = story.worker()
     story.submit(client, session, builder)
     story.done(worker, session, 12)
     story.done(worker, session, 14)
+    for obj in (10, 11):
+        story.say(client, m.UnkeepObjects(story.seq(), session, u32([obj])))
     story.leave(worker)
     other = story.worker()
     again = story.take_one(other, m.AssignTasks)
