@@ -275,7 +275,7 @@ def test_a_result(talk: Talk) -> None:
     talk.call(run(source(10), source(11)))
     outputs = [
         memory(b"abc", content_type="text-utf8", size=77, user={"k": [0], "_own": 1}, debug="od"),
-        {"location": ["path", "/work/tree"], "cache_hint": True},
+        {"location": ["path", "/data/tree"], "cache_hint": True},
     ]
     info = {"user": {"n": 1}, "debug": "hello", "duration": 5.0, "start_time": "", "governor": "", "error": None}
     results = talk.result(outputs=outputs, info=info)
@@ -287,7 +287,7 @@ def test_a_result(talk: Talk) -> None:
     (value, object_info, size), second = values
     assert (value, size) == (b"abc", None)
     assert msgpack.unpackb(object_info) == {"content_type": "text-utf8", "user": {"k": [0]}, "debug": "od"}
-    assert second == ["/work/tree", None, None]
+    assert second == ["/data/tree", None, None]
     assert results.cached == []
 
 
