@@ -67,9 +67,9 @@ def abort_submitted(state: ServerState, session: Session, tasks: list[int]) -> N
 
 
 def abort_lost_object(state: ServerState, session: Session, obj: int) -> None:
-    """The object is lost and its producer can never run again."""
+    """The object is lost, or was aborted, and its producer can never run again: what needs it will not either."""
     graph = session.graph
-    failure = session.blame[graph.producer[obj]]
+    failure = session.blame.get(obj) or session.blame[graph.producer[obj]]
     graph.state[obj] = OBJECT_ABORTED
     session.blame[obj] = failure
     consumers = [task for task in graph.consumers_of(obj) if graph.state[task] < TASK_FINISHED]

@@ -17,6 +17,7 @@ from rain.server.core.graph import (
     FINISHED,
     NOT_ASSIGNED,
     OBJECT,
+    OBJECT_ABORTED,
     READY,
     REMOVED,
     RUNNING,
@@ -199,7 +200,7 @@ def withdraw_tasks(state: ServerState, session: Session, incarnation: int, tasks
 def _revive(state: ServerState, session: Session, first: int) -> int:
     """A finished task runs again, and so do, as far as needed, those that made its inputs."""
     graph = session.graph
-    stack, revived = [first], []
+    stack, revived, hopeless = [first], [], []
     note(state, session, first, "runs again: a result of it was lost and is still needed")
     while stack:
         task = stack.pop()
@@ -218,10 +219,16 @@ def _revive(state: ServerState, session: Session, first: int) -> int:
                 else:
                     graph.state[obj] = UNFINISHED
                     stack.append(graph.producer[obj])
+            if graph.state[obj] == OBJECT_ABORTED or (
+                graph.state[obj] == UNFINISHED and graph.state[graph.producer[obj]] > TASK_FINISHED
+            ):
+                hopeless.append(obj)
             if graph.state[obj] != FINISHED:
                 missing += 1
         graph.missing[task] = missing
+    for obj in dict.fromkeys(hopeless):
+        abort_lost_object(state, session, obj)
     for task in revived:
-        if not graph.missing[task]:
+        if not graph.missing[task] and graph.state[task] == NOT_ASSIGNED:
             state.make_ready(session, task)
     return len(revived)

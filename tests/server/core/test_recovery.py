@@ -226,3 +226,24 @@ def test_lineage_outlives_an_output_that_nobody_needs(story: ServerStory) -> Non
     other = story.worker()
     again = story.take_one(other, m.AssignTasks)
     assert (list(again.tasks), again.args) == ([12], [b"arguments"])
+
+
+def test_what_a_lost_result_needs_may_have_been_cancelled_while_it_was_recomputed(story: ServerStory) -> None:
+    """Two lose their results one after the other; in between the maker of their input is cancelled."""
+    client, session = opened(story)
+    worker, other = story.worker(), story.worker()
+    builder = SubmitBuilder().task(12, [], [11]).task(14, [11], [13], keep=True).task(16, [11], [15], keep=True)
+    story.submit(client, session, builder)
+    first, second = (worker, other) if story.sent.get(worker) else (other, worker)
+    story.done(first, session, *story.assigned(first))
+    for peer in (first, second):
+        story.done(peer, session, *story.assigned(peer))
+    story.leave(first)
+    states = [story.task_state(session, task) for task in (12, 14, 16)]
+    assert sorted(states[1:]) == [TaskState.notAssigned, TaskState.finished], "one is there, the other is recomputed"
+    assert states[0] == TaskState.assigned
+    story.say(client, m.Cancel(story.seq(), session, u32([12])))
+    story.leave(second)
+    assert {story.task_state(session, task) for task in (14, 16)} == {TaskState.aborted}
+    assert {story.object_state(session, obj) for obj in (13, 15)} == {DataObjectState.aborted}
+    assert story.record(session).unfinished == 0
