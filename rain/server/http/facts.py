@@ -1,0 +1,31 @@
+"""What the HTTP port is told of the server at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rain.server.core.monitoring import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of the server from its start on.
+
+    Attributes:
+        version, address: as in ServerInfo.
+        started: unix seconds.
+        log: the event log.
+        static: folder of the page.
+        metrics: gives the core's figures.
+        is_ending: whether the server is about to end.
+    """
+
+    version: str
+    address: str
+    started: float
+    log: Path
+    static: Path
+    metrics: Callable[[], Metrics]
+    is_ending: Callable[[], bool]
