@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rain.cli import values
 from rain.cli.output import FORMATS
@@ -18,15 +18,25 @@ from rain.protocol.messages import Heartbeat, Refused
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self
 
     from rain.net.blocking import BlockingChannel
     from rain.protocol.messages import Message
 
 SEQ = 1
-"""A command asks one question per connection."""
+"""Of the only question that `ask` asks on a connection."""
+HEARTBEAT_SECONDS = 4.0
+"""A server drops who is silent for longer than three times this."""
 
-Answer = TypeVar("Answer")
+
+class _Answering(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+
+Answer = TypeVar("Answer", bound=_Answering)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +53,13 @@ def add_secret_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--access-file", metavar="FILE", help="access file of the server")
 
 
-def add_management_options(parser: argparse.ArgumentParser) -> None:
-    """Options of all verbs that talk to a running server."""
+def add_management_options(parser: argparse.ArgumentParser, timeout: float = 10.0) -> None:
+    """Options of all verbs that talk to a running server; timeout: the default."""
     parser.add_argument(
         "--server", metavar="ADDR", help="default: RAIN_ADDRESS, RAIN_ACCESS_FILE, the newest access file"
     )
     add_secret_options(parser)
-    parser.add_argument("--timeout", type=values.duration, default=10.0, metavar="T", help="default: 10 s")
+    parser.add_argument("--timeout", type=values.duration, default=timeout, metavar="T", help=f"default: {timeout:g} s")
     parser.add_argument("--output", choices=FORMATS, default="table", help="default: table")
 
 
@@ -104,36 +114,89 @@ def ask(
         AuthenticationError: the server does not accept the secret.
         InvalidRequestError: it refused.
     """
-    from rain.net.blocking import BlockingChannel
-
-    deadline = time.monotonic() + timeout
-    channel = BlockingChannel.connect(server.address, "client", server.secret, timeout=timeout)
-    try:
-        channel.send(question)
-        answered = _receive_answer(channel, answer, deadline, server.address)
+    with Talk(server, timeout) as talk:
+        answered = talk.ask(lambda _seq: question, answer)
         if until_closed:
-            _wait_for_the_end(channel, deadline, server.address)
+            talk.wait_for_the_end()
         return answered
-    finally:
-        channel.close()
 
 
-def _receive_answer(channel: BlockingChannel, answer: type[Answer], deadline: float, address: Address) -> Answer:
-    while True:
-        for message in channel.receive(_left(deadline, f"{address} has not answered in time")):
-            if isinstance(message, answer):
-                return message
-            if isinstance(message, Refused):
-                raise InvalidRequestError(Failure.from_map(message.failure).message)
+class Talk:
+    """A connection on which a command asks several things, one after the other.
 
+    Args:
+        server: whom.
+        timeout: seconds for everything, from now on.
 
-def _wait_for_the_end(channel: BlockingChannel, deadline: float, address: Address) -> None:
-    try:
+    Raises:
+        RainConnectionError: the server cannot be reached.
+        AuthenticationError: it does not accept the secret.
+    """
+
+    def __init__(self, server: KnownServer, timeout: float) -> None:
+        from rain.net.blocking import BlockingChannel
+
+        self.server = server
+        self.timeout = timeout
+        self._seq = 0
+        self.renew()
+        self._channel: BlockingChannel = BlockingChannel.connect(
+            server.address, "client", server.secret, timeout=timeout
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def renew(self) -> None:
+        """From now on there is again the whole timeout."""
+        self._deadline = time.monotonic() + self.timeout
+
+    def ask(self, make: Callable[[int], Message], answer: type[Answer], complaint: str = "") -> Answer:
+        """Ask one thing.
+
+        Args:
+            make: makes the question from its `seq`.
+            answer: class of the expected answer.
+            complaint: what to say when the time is over; default: that the server has not answered.
+
+        Raises:
+            RainConnectionError: the server went away.
+            RainTimeoutError: no answer in time.
+            InvalidRequestError: it refused.
+        """
+        complaint = complaint or f"{self.server.address} has not answered in time"
+        self._seq += 1
+        left = _left(self._deadline, complaint)
+        self._channel.send(make(self._seq))
+        said = time.monotonic()
         while True:
-            channel.receive(_left(deadline, f"{address} is still running"))
-            channel.send(Heartbeat())
-    except RainConnectionError:
-        return
+            for message in self._channel.receive(min(left, HEARTBEAT_SECONDS)):
+                if isinstance(message, answer) and message.seq == self._seq:
+                    return message
+                if isinstance(message, Refused) and message.seq == self._seq:
+                    raise InvalidRequestError(Failure.from_map(message.failure).message)
+            left = _left(self._deadline, complaint)
+            if time.monotonic() - said >= HEARTBEAT_SECONDS:
+                self._channel.send(Heartbeat())
+                said = time.monotonic()
+
+    def wait_for_the_end(self) -> None:
+        """Wait until the server closes the connection.
+
+        Raises:
+            RainTimeoutError: it does not.
+        """
+        try:
+            while True:
+                self._channel.receive(_left(self._deadline, f"{self.server.address} is still running"))
+                self._channel.send(Heartbeat())
+        except RainConnectionError:
+            return
 
 
 def _left(deadline: float, complaint: str) -> float:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import rain
-from rain.cli import dump, server, start, status, stop, task, worker
+from rain.cli import check_network, completion, dump, events, server, session, start, status, stop, task, worker
+from rain.cli.parser import EXIT_ERROR, Parser
 from rain.common.errors import RainException
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """Wrong usage ends with exit code 1, as all errors of `rain` do."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line and end."""
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
 
 
 def build_parser() -> Parser:
@@ -31,7 +21,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="rain", description="Distributed task graphs for Python.")
     parser.add_argument("-v", "--version", action="version", version=f"rain {rain.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for noun in (server, worker, start, stop, status, task, dump):
+    for noun in (server, worker, start, stop, status, session, task, events, dump, check_network, completion):
         noun.add_parser(verbs)
     return parser
 

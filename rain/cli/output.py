@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from math import isfinite
 from typing import Any, TextIO
 
 FORMATS = ("table", "json", "quiet")
@@ -59,6 +61,33 @@ def show(report: Report, form: str, stream: TextIO) -> None:
     text = report.text(form)
     if text:
         print(text, file=stream, flush=True)
+
+
+def format_time(seconds: float) -> str:
+    """Unix seconds for people: local time, `2026-11-20 14:05:09`."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_short(seconds: float) -> str:
+    """A short duration for people, with three digits: `12.3 ms`, `1.25 s`; from a minute on `3 min 20 s`."""
+    if seconds >= 60:
+        return format_seconds(seconds)
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
+
+
+def plain(value: Any) -> Any:
+    """A value that came as msgpack, as JSON can hold it: bytes become text, keys of maps too."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(plain(key)): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return repr(value)
 
 
 def format_seconds(seconds: float) -> str:

@@ -31,6 +31,7 @@ def add_parser(verbs: Any) -> None:
         metavar="ADDR",
         help=f"default: {DEFAULT_LISTEN}",
     )
+    add_http_option(parser)
     parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/server-HOST-PID")
     parser.add_argument("--workdir", metavar="DIR", help="default: /tmp/rain-work/server-HOST-PID")
     parser.add_argument("--ready-file", metavar="FILE", help="gets the line `ready` when connections are accepted")
@@ -60,11 +61,30 @@ def add_parser(verbs: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def add_http_option(parser: argparse.ArgumentParser) -> None:
+    """The option that says where the dashboard is; `rain start` hands it on."""
+    parser.add_argument(
+        "--http-listen",
+        type=values.http_address,
+        metavar="ADDR",
+        help="of the dashboard, `none`: there is none; default: 127.0.0.1:7222, or another free port",
+    )
+
+
 def add_security_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what the server's secret is; `rain start` hands them on."""
     parser.add_argument("--token-file", metavar="FILE", help="file with the secret; default: a new one at each start")
     parser.add_argument("--access-file", metavar="FILE", help="write the access file there instead of its usual place")
     parser.add_argument("--insecure", action="store_true", help="let everybody in who can reach the port")
+    parser.add_argument(
+        "--http-auth", action="store_true", help="the dashboard demands the secret from your local processes too"
+    )
+    parser.add_argument(
+        "--http-allow-origin",
+        type=values.origin,
+        metavar="O",
+        help="pages of this origin (http://HOST[:PORT]; *: any) may ask the dashboard",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,6 +109,9 @@ def server_options(options: argparse.Namespace) -> ServerOptions:
         access_file=options.access_file,
         access_dir=options.access_dir,
         insecure=options.insecure,
+        http_listen=options.http_listen,
+        http_auth=options.http_auth,
+        http_allow_origin=options.http_allow_origin,
         infeasible_timeout=options.infeasible_timeout,
         crash_limit=options.crash_limit,
         idle_timeout=options.idle_timeout,

@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from rain.cli import values
 from rain.cli.children import Children
-from rain.cli.server import DEFAULT_LISTEN, add_security_options
+from rain.cli.server import DEFAULT_LISTEN, add_http_option, add_security_options
 from rain.common.errors import RainException
-from rain.net.access import newest_access_file, read_access_file
-from rain.net.address import Address
+from rain.net.access import AccessFile, newest_access_file, read_access_file
+from rain.net.address import DEFAULT_HOST, Address
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +30,7 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "start",
         help="start a server and workers on this machine",
-        description="Start a server and workers, wait until all are ready, print the address, leave them running.",
+        description="Start a server and workers, wait until all are ready, print the addresses, leave them running.",
     )
     workers = parser.add_mutually_exclusive_group(required=True)
     workers.add_argument("--simple", action="store_true", help="one worker with all cpus")
@@ -48,6 +49,7 @@ def add_parser(verbs: Any) -> None:
         metavar="ADDR",
         help=f"default: {DEFAULT_LISTEN}",
     )
+    add_http_option(parser)
     parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/rain-HOST-PID")
     parser.add_argument("--workdir", metavar="DIR", help="default: each process its own, in /tmp/rain-work")
     parser.add_argument(
@@ -76,6 +78,9 @@ class Plan:
     token_file: str | None
     access_file: str | None
     insecure: bool
+    http_listen: str | None
+    http_auth: bool
+    http_allow_origin: str | None
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
@@ -94,6 +99,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
         token_file=options.token_file,
         access_file=options.access_file,
         insecure=options.insecure,
+        http_listen=options.http_listen,
+        http_auth=options.http_auth,
+        http_allow_origin=options.http_allow_origin,
     )
 
 
@@ -105,7 +113,8 @@ def run(options: argparse.Namespace) -> int:
     with Children(plan.logdir) as children:
         server = children.start("server", _server_command(plan))
         children.wait_ready([server], READY_TIMEOUT)
-        address = _reachable_address(plan, started)
+        access = _access(plan, started)
+        address = _reachable_address(plan, access)
         workers = [
             children.start(f"worker-{number}", _worker_command(plan, number, address))
             for number in range(len(plan.cpus))
@@ -113,6 +122,8 @@ def run(options: argparse.Namespace) -> int:
         children.wait_ready(workers, READY_TIMEOUT)
     count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
     print(f"Rain is running at {address} with {count}")
+    if access is not None and access.http_port is not None:
+        print(f"Dashboard: {_dashboard_url(plan, access, access.http_port)}")
     print(f"Logs: {plan.logdir}")
     print(f"Stop it with: rain stop --server {address}", flush=True)
     return 0
@@ -141,7 +152,14 @@ def _secret(plan: Plan) -> list[str]:
 def _server_command(plan: Plan) -> list[str]:
     insecure = ["--insecure"] if plan.insecure else []
     listen = ["--listen", str(plan.listen)]
-    return [*_program(plan, "server"), *listen, *_directories(plan, "server"), *_secret(plan), *insecure]
+    return [*_program(plan, "server"), *listen, *_directories(plan, "server"), *_secret(plan), *insecure, *_http(plan)]
+
+
+def _http(plan: Plan) -> list[str]:
+    options = [] if plan.http_listen is None else ["--http-listen", plan.http_listen]
+    if plan.http_auth:
+        options.append("--http-auth")
+    return options + ([] if plan.http_allow_origin is None else ["--http-allow-origin", plan.http_allow_origin])
 
 
 def _worker_command(plan: Plan, number: int, address: Address) -> list[str]:
@@ -154,17 +172,30 @@ def _worker_command(plan: Plan, number: int, address: Address) -> list[str]:
     return command
 
 
-def _reachable_address(plan: Plan, started: float) -> Address:
-    """Where processes of this machine reach the server: what it wrote into its access file.
+def _access(plan: Plan, started: float) -> AccessFile | None:
+    """What the server wrote into its access file; None if it is not found."""
+    if plan.access_file:
+        return read_access_file(plan.access_file)
+    found = newest_access_file(os.environ, Address("127.0.0.1", plan.listen.port) if plan.listen.port else None)
+    return found[1] if found is not None and found[1].created >= started else None
+
+
+def _reachable_address(plan: Plan, access: AccessFile | None) -> Address:
+    """Where processes of this machine reach the server.
 
     The listening address alone does not tell: it may be 0.0.0.0, or leave the port to the system.
     """
-    if plan.access_file:
-        return read_access_file(plan.access_file).address
-    wanted = plan.listen if plan.listen.port else None
-    found = newest_access_file(os.environ, Address("127.0.0.1", wanted.port) if wanted else None)
-    if found is not None and found[1].created >= started:
-        return found[1].address
-    if wanted is None:
+    if access is not None:
+        return access.address
+    if not plan.listen.port:
         raise RainException("the server wrote no access file, so its port is not known; choose one with --listen")
-    return wanted
+    return plan.listen
+
+
+def _dashboard_url(plan: Plan, access: AccessFile, port: int) -> str:
+    """Where a browser finds the dashboard, with the secret, as the browser may be another user's or elsewhere."""
+    host = DEFAULT_HOST if plan.http_listen is None else Address.parse(plan.http_listen).host
+    if host in ("0.0.0.0", "::"):
+        host = next((address for address in access.addresses if address not in ("0.0.0.0", "::")), access.hostname)
+    query = "" if access.token is None else f"?token={quote(access.token, safe='')}"
+    return f"http://{Address(host, port)}/{query}"

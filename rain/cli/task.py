@@ -1,4 +1,4 @@
-"""`rain task`: what is to be known about tasks."""
+"""`rain task`: its verbs, and `rain task explain`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rain.cli import connection, values
+from rain.cli import connection, task_log, task_verbs, values
 from rain.cli.output import Report, Table, show
 from rain.common.errors import InvalidRequestError, RainTimeoutError
 from rain.protocol.messages import Explain, Explained, ExplainTasks, TasksExplained
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 def add_parser(verbs: Any) -> None:
     """Add the noun with its verbs."""
-    parser = verbs.add_parser("task", help="ask about tasks")
-    task_verbs = parser.add_subparsers(metavar="VERB", title="verbs", required=True)
-    explain = task_verbs.add_parser(
+    parser = verbs.add_parser("task", help="list, show, explain and cancel tasks, read what they wrote")
+    added = parser.add_subparsers(metavar="VERB", title="verbs", required=True)
+    task_verbs.add_parsers(added)
+    task_log.add_parser(added)
+    explain = added.add_parser(
         "explain",
         help="say why tasks are in their state",
         description="Say why tasks are in their state: missing inputs, what workers lack, failed runs with reasons.",
     )
-    explain.add_argument("tasks", type=values.selector, metavar="SEL", help="1/12 (one task), 1/10-20, or 1 (all)")
+    explain.add_argument("tasks", type=values.selector, metavar="SEL", help=values.SELECTOR_HELP)
     connection.add_management_options(explain)
     explain.set_defaults(run=run_explain)
 

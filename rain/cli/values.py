@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rain.common.states import TaskState
 from rain.common.units import parse_duration, parse_size
-from rain.net.address import Address
+from rain.net.address import DEFAULT_HTTP_PORT, Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 LARGEST_ID = (1 << 32) - 1
+SELECTOR_HELP = "1/12 (one task), 1/10-20, or 1 (all of session 1)"
 
 _SELECTOR = re.compile(r"([0-9]{1,20})(?:[/:]([0-9]{1,20})(?:-([0-9]{1,20}))?)?")
 
@@ -63,6 +65,22 @@ def selector(text: str) -> Selector:
     return Selector(text.strip(), session, first, last)
 
 
+def session_id(text: str) -> int:
+    """The number of a session."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= LARGEST_ID):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a session; write e.g. 1")
+    return int(text)
+
+
+def task_state(text: str) -> TaskState:
+    """A TaskState by its name."""
+    try:
+        return TaskState[text]
+    except KeyError:
+        names = ", ".join(state.name for state in TaskState)
+        raise argparse.ArgumentTypeError(f"{text!r} is no state of a task; choose from {names}") from None
+
+
 def duration(text: str) -> float:
     """Seconds; `5 s`, `2 min` and plain numbers."""
     return _usage(parse_duration, text)
@@ -81,6 +99,20 @@ def address(text: str) -> str:
 def data_address(text: str) -> str:
     """An address for a data port, which is any free one if the text names none."""
     return str(_usage(lambda given: Address.parse(given, default_port=0), text))
+
+
+def http_address(text: str) -> str:
+    """An address for the dashboard, or the word `none`."""
+    if text == "none":
+        return text
+    return str(_usage(lambda given: Address.parse(given, default_port=DEFAULT_HTTP_PORT), text))
+
+
+def origin(text: str) -> str:
+    """The origin of a page as browsers write it, or `*`."""
+    from rain.server.http.gate import check_allowed_origin
+
+    return _usage(check_allowed_origin, text)
 
 
 def size_or_detect(text: str) -> int | None:

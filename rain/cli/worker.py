@@ -1,4 +1,4 @@
-"""`rain worker` (`rain governor`): runs a worker in the foreground."""
+"""`rain worker` (`rain governor`): runs a worker in the foreground, unless `list` or `stop` is the next word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from rain.cli import connection, values
+from rain.cli import connection, values, worker_verbs
 from rain.cli.log import set_up_logging
 from rain.cli.signals import end_at_once_by_signals
 from rain.common.units import parse_duration
@@ -22,9 +22,12 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "worker",
         aliases=["governor"],
-        help="run a worker in the foreground",
+        help="run a worker in the foreground; list and stop workers",
         description="Run a worker: it offers this machine's resources to a server and runs tasks.",
+        epilog="`rain worker list` lists the workers of a server, `rain worker stop ID ..` stops some; a server on a "
+        "host of that name is written with its port.",
     )
+    worker_verbs.add_verbs(parser)
     parser.add_argument("server", nargs="?", metavar="SERVER[:PORT]", help="default: as for `rain status`")
     parser.add_argument(
         "-l",
@@ -48,9 +51,27 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--workdir", metavar="DIR", help="default: /tmp/rain-work/worker-HOST-PID")
     parser.add_argument("--logdir", metavar="DIR", help="default: /tmp/rain-logs/worker-HOST-PID")
     parser.add_argument("--ready-file", metavar="FILE", help="gets the line `ready` when the worker is registered")
-    parser.add_argument("--executor-timeout", type=values.duration, default=30.0, metavar="T")
-    parser.add_argument("--spare-executors", type=values.not_negative, default=1, metavar="N")
-    parser.add_argument("--reconnect-timeout", type=values.duration, default=30.0, metavar="T")
+    parser.add_argument(
+        "--executor-timeout",
+        type=values.duration,
+        default=30.0,
+        metavar="T",
+        help="how long an executor may take to start; default: 30 s",
+    )
+    parser.add_argument(
+        "--spare-executors",
+        type=values.not_negative,
+        default=1,
+        metavar="N",
+        help="Python executors started before they are needed; default: 1",
+    )
+    parser.add_argument(
+        "--reconnect-timeout",
+        type=values.duration,
+        default=30.0,
+        metavar="T",
+        help="how long to try again after the server is lost, 0: not at all; default: 30 s",
+    )
     connection.add_secret_options(parser)
     parser.add_argument("--owner-fd", type=values.not_negative, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

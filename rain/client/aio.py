@@ -30,6 +30,7 @@ from rain.client.futures import Completed, front_in_loop, gather_results
 from rain.client.loop_front import LoopFront, open_front
 from rain.common.errors import RainException
 from rain.common.units import parse_duration
+from rain.launch.processes import ended_pauses
 from rain.protocol.messages import CloseSession
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from rain.client.local_cluster import LocalCluster
     from rain.client.task import Task
     from rain.common.data_instance import DataInstance
+    from rain.common.states import TaskState
 
 T = TypeVar("T")
 
@@ -205,6 +207,18 @@ class AsyncClient(BaseClient["AsyncSession"]):
         """What the server and its workers do now; see `rain.client.Client.get_server_info`."""
         return await self._server_info()
 
+    async def terminate_server(self, timeout: float | str = 10.0) -> None:
+        """End the server and its workers in order; see `rain.client.Client.terminate_server`."""
+        deadline = time.monotonic() + parse_duration(timeout)
+        self._check_usable()
+        try:
+            await self._stop_server(deadline)
+            if self.cluster is not None:
+                for pause in ended_pauses(self.cluster._group.processes, deadline):
+                    await asyncio.sleep(pause)
+        finally:
+            await self.close(0)
+
     async def close(self, timeout: float | str = 10.0) -> None:
         """Close the sessions, disconnect, and stop an embedded cluster; idempotent. Never raises because of a failed
         session or a lost server; drops everything when `timeout` seconds are over."""
@@ -310,6 +324,14 @@ class AsyncSession(BaseSession):
     async def counts(self) -> Counter[str]:
         """Number of submitted tasks per name of their state."""
         return await self._counts()
+
+    async def tasks(self, name: str | None = None, state: TaskState | str | None = None) -> list[Task]:
+        """The submitted tasks as the server knows them; see `rain.client.Session.tasks`."""
+        return await self._tasks(name, state)
+
+    async def objects(self, label: str | None = None, kept: bool | None = None) -> list[DataObject]:
+        """The submitted data objects as the server knows them; see `rain.client.Session.objects`."""
+        return await self._objects(label, kept)
 
     async def fetch(
         self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | None = None

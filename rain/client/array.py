@@ -69,6 +69,7 @@ class TaskArray:
         self._keep = keep
         self._others: set[int] = set()  # positions of outputs whose keep flag is not that of the array
         self._states: bytes | None = None
+        self._last_counts: Counter[str] | None = None
         self._members: weakref.WeakValueDictionary[int, ArrayTask] = weakref.WeakValueDictionary()
         self._outputs: weakref.WeakValueDictionary[int, ArrayOutput] = weakref.WeakValueDictionary()
         self._stack = here()
@@ -90,9 +91,12 @@ class TaskArray:
     def _is_submitted(self) -> bool:
         return self._first < self._session._submitted or not self._packed
 
-    def _task_numbers(self, start: int = 0, stop: int | None = None) -> array[int]:
+    def _task_range(self) -> range:
         first = self._first + len(self._packed)
-        return array("I", range(first + start, first + (len(self._packed) if stop is None else stop)))
+        return range(first, first + len(self._packed))
+
+    def _task_numbers(self, start: int = 0, stop: int | None = None) -> array[int]:
+        return array("I", self._task_range()[start:stop])
 
     def _output_numbers(self, start: int, stop: int) -> array[int]:
         return array("I", range(self._first + start, self._first + stop))

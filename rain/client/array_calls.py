@@ -6,10 +6,10 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rain.client.states import ask_states, count_states
+from rain.client.states import ask_counts
 from rain.client.waiting import cancel_tasks
 from rain.common.errors import RainException
-from rain.common.states import TERMINAL_STATES
+from rain.common.states import TERMINAL_STATES, TaskState
 
 if TYPE_CHECKING:
     from rain.client.array import TaskArray
@@ -20,14 +20,19 @@ async def all_terminal(front: Front, array_: TaskArray) -> bool:
     """See `TaskArray.done`."""
     if not array_._is_submitted:
         return False
-    return all(state in TERMINAL_STATES for state in await ask_states(front, array_._session, array_._task_numbers()))
+    if not len(array_):
+        return True
+    counts = await ask_counts(front, array_._session, array_._task_range())
+    return all(TaskState[name] in TERMINAL_STATES for name in counts)
 
 
 async def count_members(front: Front, array_: TaskArray) -> Counter[str]:
     """See `TaskArray.counts`."""
-    if not array_._is_submitted:
+    if not array_._is_submitted or not len(array_):
         return Counter()
-    return count_states(await ask_states(front, array_._session, array_._task_numbers()))
+    counts = await ask_counts(front, array_._session, array_._task_range())
+    array_._last_counts = counts.copy()
+    return counts
 
 
 async def cancel_members(array_: TaskArray, timeout: float | None) -> int:

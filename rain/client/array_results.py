@@ -95,9 +95,8 @@ async def wait_for_members(array_: TaskArray, timeout: float | None, progress: b
     if not (progress and len(array_)):
         await _wait_for_members(array_._session._front, array_, timeout)
         return
-    first = array_._first + len(array_)
-    numbers = range(first, first + len(array_))
     title = f"{len(array_)} tasks {array_._shape.options.name or ''}"
+    numbers = array_._task_range()
     await with_bar(array_._session, title, numbers, lambda front: _wait_for_members(front, array_, timeout))
 
 

@@ -20,7 +20,7 @@ from rain.client.front import NoFront
 from rain.client.handles import WEAK_TYPES
 from rain.client.progress import with_bar
 from rain.client.registry import Registry
-from rain.client.states import ask_states, count_states
+from rain.client.states import ask_counts
 from rain.client.task import Task
 from rain.client.updates import update_things
 from rain.client.waiting import cancel_tasks, names_of, numbers_of, wait_for_all, wait_for_session, wait_for_some
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rain.client.graph import Graph
     from rain.client.registry import Item
     from rain.common.data_instance import DataInstance
+    from rain.common.states import TaskState
 
     Items = Task | DataObject | Iterable[Task | DataObject]
 
@@ -135,7 +136,7 @@ class BaseSession:
             return self._registry.live()
 
     def __repr__(self) -> str:
-        return f"<Session id={self.session_id} {self.name!r}{'' if self.active else ' closed'}>"
+        return f"<{type(self).__name__} id={self.session_id} {self.name!r}{'' if self.active else ' closed'}>"
 
     def _repr_html_(self) -> str:
         from rain.client.html import session_html
@@ -196,6 +197,11 @@ class BaseSession:
         """This client's handle of a task or object, None if it has none; make: make that of a member of an array."""
         with self._lock:
             return self._registry.find(number, make=make)
+
+    def _adopt(self, number: int, made: Task | DataObject) -> Task | DataObject:
+        """Know a handle made of what the server told; returns the one there is already, if there is one."""
+        with self._lock:
+            return self._registry.adopt(self, number, made)
 
     def _task(self, number: int) -> Task | None:
         thing = self._find(number)
@@ -309,8 +315,22 @@ class BaseSession:
     async def _counts(self) -> Counter[str]:
         if self._submitted == FIRST_ID:
             return Counter()
-        counts = self._last_counts = count_states(await ask_states(self._front, self, array("I"), everything=True))
-        return counts.copy()
+        return await ask_counts(self._front, self)
+
+    def _note_counts(self, counts: Counter[str], failure: str) -> None:
+        """What the server told, for those who only look at the session."""
+        self._last_counts = counts
+        self._known_failure = self._known_failure or failure
+
+    async def _tasks(self, name: str | None, state: TaskState | str | None) -> list[Task]:
+        from rain.client.finding import find_tasks
+
+        return await find_tasks(self, name, state)
+
+    async def _objects(self, label: str | None, kept: bool | None) -> list[DataObject]:
+        from rain.client.finding import find_objects
+
+        return await find_objects(self, label, kept)
 
     async def _fetch(
         self, obj: DataObject | Task, to: str | Path | None = None, timeout: float | None = None

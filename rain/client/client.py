@@ -45,7 +45,8 @@ class Client(BaseClient[Session]):
 
     Attributes:
         address: of the server, `HOST:PORT`.
-        dashboard_url: of the server's dashboard, None if it has none or it is not known.
+        dashboard_url: of the server's dashboard, with the secret in it if the server is on another machine. None if
+            there is none, or if neither an access file nor `get_server_info`, once called, told of it.
         cluster: the embedded LocalCluster, or None.
         closed: True after `close`.
 
@@ -164,6 +165,26 @@ class Client(BaseClient[Session]):
         return run(self._server_info())
 
     # --- the end ------------------------------------------------------------------------------------
+
+    def terminate_server(self, timeout: float | str = 10.0) -> None:
+        """End the server and its workers in order, as `rain stop` does: sessions end, of all clients. Returns when the
+        server is gone; the client is closed then, also if this raises.
+
+        Args:
+            timeout: seconds, or text.
+
+        Raises:
+            RainTimeoutError: `timeout` seconds are over; what was begun goes on.
+            RainConnectionError: the server went away before it confirmed.
+        """
+        deadline = time.monotonic() + parse_duration(timeout)
+        self._check_usable()
+        try:
+            run(self._stop_server(deadline))
+            if self.cluster is not None:
+                self.cluster._group.wait_ended(max(deadline - time.monotonic(), 0.0))
+        finally:
+            self.close(0)
 
     def close(self, timeout: float | str = 10.0) -> None:
         """Close the sessions, disconnect, and stop an embedded cluster; idempotent. Never raises because of a failed

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from rain.client.base import BaseSession
+from rain.client.connect import dashboard_url
 from rain.client.data import DataObject
 from rain.client.failures import to_exception
 from rain.client.task import Task
-from rain.common.errors import RainException
+from rain.common.errors import RainConnectionError, RainException
 from rain.common.failure import Failure
 from rain.common.ids import ID
-from rain.protocol.messages import GetServerInfo, NewSession, ServerInfo, SessionCreated
+from rain.protocol.messages import GetServerInfo, Heartbeat, NewSession, ServerInfo, SessionCreated, StopServer
 
 if TYPE_CHECKING:
     from collections import deque
@@ -40,7 +43,8 @@ class BaseClient(Generic[S]):
 
     Attributes:
         address: of the server, `HOST:PORT`.
-        dashboard_url: of the server's dashboard, None if it has none or it is not known.
+        dashboard_url: of the server's dashboard, with the secret in it if the server is on another machine. None if
+            there is none, or if neither an access file nor `get_server_info`, once called, told of it.
         cluster: the embedded LocalCluster, or None.
         closed: True after `close`.
     """
@@ -51,6 +55,7 @@ class BaseClient(Generic[S]):
         self.cluster = cluster
         self.address = str(target.address)
         self.dashboard_url: str | None = target.dashboard_url
+        self._target = target
         self.closed = False
         self._front = front
         self._dropped = dropped
@@ -92,6 +97,10 @@ class BaseClient(Generic[S]):
             self._sessions[session.session_id] = session
         return session
 
+    def _open_sessions(self) -> list[S]:
+        with self._lock:
+            return list(self._sessions.values())
+
     def _forget_session(self, session: BaseSession) -> None:
         with self._lock:
             self._sessions.pop(session.session_id, None)
@@ -114,8 +123,26 @@ class BaseClient(Generic[S]):
         if isinstance(reply, Failure):
             raise to_exception(reply, None)
         assert isinstance(reply, ServerInfo)
+        if self.dashboard_url is None:
+            self.dashboard_url = self._told_dashboard(reply.info.get("server", {}).get("http_url"))
         workers = [_worker_entry(entry) for entry in reply.info.get("workers", ())]
         return {**reply.info, "workers": workers, "governors": workers}
+
+    def _told_dashboard(self, http_url: str | None) -> str | None:
+        """The dashboard's address as it is from here: on the host by which the server was found."""
+        port = urlsplit(http_url).port if http_url else None
+        return dashboard_url(self._target.address.host, port, self._target.secret) if port else None
+
+    async def _stop_server(self, deadline: float) -> None:
+        """Have server and workers end; returns when the server has closed the connection."""
+        self._check_usable()
+        what = f"stopping the server {self.address}"
+        reply = await self._front.ask(StopServer, what, timeout=max(deadline - time.monotonic(), 0.0))
+        if isinstance(reply, Failure):
+            raise to_exception(reply, None)
+        with suppress(RainConnectionError):  # what is waited for; a heartbeat has no answer
+            left = max(deadline - time.monotonic(), 0.001)
+            await self._front.wait(lambda _: Heartbeat(), f"{what}, which confirmed it", session=0, timeout=left)
 
     async def _end_sessions(self, deadline: float) -> bool:
         """Close the client for new calls, and its sessions; False if it was closed before."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import select
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from rain.client.connection import Connection
-from rain.common.errors import RainException
+from rain.common.errors import AuthenticationError, RainException
 from rain.common.units import parse_duration
-from rain.net.access import read_access_file
+from rain.net.access import newest_access_file, read_access_file
 from rain.net.address import Address
 from rain.net.blocking import BlockingChannel
 from rain.net.secret import Secret, find_secret
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and what proves to it that we may talk to it. dashboard_url: None if not known."""
+    """A server, and what proves to it that we may talk to it. dashboard_url: None if not known; may hold the secret."""
 
     address: Address
     secret: Secret
-    dashboard_url: str | None = None
+    dashboard_url: str | None = field(default=None, repr=False)
 
 
 def find_target(
@@ -64,7 +66,32 @@ def find_target(
     else:
         return None
     secret = find_secret(found, token=token, token_file=token_file, access_file=access_file, environ=environ)
-    return Target(found, secret, dashboard_url_of(access) if access is not None else None)
+    if access is None:
+        access = _access_of(found, secret, access_file, environ)
+    if access is None or access.http_port is None:
+        return Target(found, secret)
+    return Target(found, secret, dashboard_url(found.host, access.http_port, secret))
+
+
+def _access_of(
+    found: Address, secret: Secret, access_file: str | Path | None, environ: Mapping[str, str]
+) -> AccessFile | None:
+    """The access file of a server whose address was given; only one with the same secret is."""
+    path = access_file or environ.get("RAIN_ACCESS_FILE")
+    with suppress(AuthenticationError):  # it tells no more than where the dashboard is
+        newest = None if path else newest_access_file(environ, found)
+        access = read_access_file(path) if path else newest[1] if newest else None
+        if access is not None and (access.port, access.token) == (found.port, secret.token):
+            return access
+    return None
+
+
+def dashboard_url(host: str, port: int, secret: Secret) -> str:
+    """The address of a dashboard. It has the secret in it unless the server takes requests from this machine without:
+    an opened page then keeps it in a cookie."""
+    address = Address(host, port)
+    query = "" if secret.token is None or address.is_loopback else f"?token={quote(secret.token, safe='')}"
+    return f"http://{address}/{query}"
 
 
 def check_unencrypted(ssl: object, ssl_verify: bool, ssl_extra_ca: object) -> None:
@@ -76,7 +103,7 @@ def check_unencrypted(ssl: object, ssl_verify: bool, ssl_extra_ca: object) -> No
 
 
 def dashboard_url_of(access: AccessFile) -> str | None:
-    """The address of the dashboard, None if the server has none."""
+    """The address of the dashboard of a server on this machine, None if it has none."""
     if access.http_port is None:
         return None
     return f"http://{Address(access.address.host, access.http_port)}/"

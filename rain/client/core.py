@@ -18,12 +18,15 @@ from rain.protocol.messages import (
     Explained,
     Heartbeat,
     Infos,
+    ObjectList,
     ObjectsFetched,
     Refused,
     ServerInfo,
     SessionCreated,
     SessionWarning,
+    Specs,
     States,
+    TaskList,
     WaitDone,
 )
 
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
 
 Reply: TypeAlias = (
     "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Counts | Cancelled | "
-    "Explained | ServerInfo"
+    "Explained | ServerInfo | TaskList | ObjectList | Specs"
 )
 _REPLIES = (
-    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Counts, Cancelled, Explained, ServerInfo
+    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Counts, Cancelled, Explained,
+    ServerInfo, TaskList, ObjectList, Specs,
 )  # fmt: skip
 
 HEARTBEAT_INTERVAL = 5.0

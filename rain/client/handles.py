@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rain.client.data import OUTPUT, DataObject, output_object
+from rain.client.data import CONSTANT, OUTPUT, DataObject, output_object
 from rain.client.task import Task
 
 if TYPE_CHECKING:
     from rain.client.array import TaskArray
     from rain.client.base import BaseSession
-    from rain.client.shape import TaskShape
+    from rain.client.shape import ObjectShape, TaskShape
     from rain.client.site import Site
 
 
@@ -59,7 +59,19 @@ class ArrayOutput(DataObject):
         self._array._keep_one(self._number, keep)
 
 
-WEAK_TYPES: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayTask, ArrayOutput})
+class FoundTask(Task):
+    """A task that was found by `Session.tasks`; it can be found again."""
+
+    __slots__ = ()
+
+
+class FoundObject(DataObject):
+    """A data object that was found by `Session.tasks` or `Session.objects`; dropping it unkeeps nothing."""
+
+    __slots__ = ()
+
+
+WEAK_TYPES: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayTask, ArrayOutput, FoundTask, FoundObject})
 """What a session does not hold once it is submitted."""
 _OWNED = frozenset({DelayedOutput, ArrayOutput})
 _new_task = DelayedTask.__new__
@@ -89,6 +101,29 @@ def delayed_task(shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], 
         outputs.append(output)
     task._outputs = tuple(outputs)
     return task
+
+
+def found_task(shape: TaskShape, inputs: tuple[DataObject, ...], outputs: tuple[DataObject, ...]) -> FoundTask:
+    """A handle of a submitted task, for `Registry.adopt`."""
+    task = FoundTask.__new__(FoundTask)
+    task._shape = shape
+    task._args = None
+    task._inputs = inputs
+    task._outputs = outputs
+    task._own_spec = None
+    task._own_state = None
+    task._info = None
+    task._stack = ()
+    loosen_inputs(task)
+    return task
+
+
+def found_object(shape: ObjectShape, *, keep: bool, made_by_task: bool) -> FoundObject:
+    """A handle of a submitted data object, for `Registry.adopt`."""
+    made = FoundObject.__new__(FoundObject)
+    made._fill(shape, OUTPUT if made_by_task else CONSTANT)
+    made._keep = keep
+    return made
 
 
 def loosen_inputs(task: Task) -> None:

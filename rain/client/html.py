@@ -26,20 +26,31 @@ _FEW = 5
 """So many inputs and outputs are named."""
 _LONGEST = 200
 _UNSUBMITTED = "not submitted"
+_COLOURS = {
+    "finished": "#2a9d5c",
+    "running": "#2f81f7",
+    "failed": "#d1343f",
+    "cancelled": "#9a6fd0",
+    "aborted": "#d9822b",
+}
+"""Of states, in the order of the bar, to be told apart on light and dark pages. What waits has none."""
+
+
+class _Html(str):
+    """A value that is ready; every other one is escaped."""
+
+    __slots__ = ()
 
 
 def client_html(client: BaseClient[Any]) -> str:
     """See `Client`."""
     rows: list[Row] = [
         ("State", "closed" if client.closed else "open"),
-        ("Sessions", len(client._sessions)),
+        ("Sessions", _first([f"{one.session_id} {one.name!r}" for one in client._open_sessions()]) or "none"),
         ("Cluster", "embedded" if client.cluster is not None else None),
+        ("Dashboard", _link(client.dashboard_url)),
     ]
-    link = ""
-    if client.dashboard_url and client.dashboard_url.startswith(("http://", "https://")):
-        url = escape(client.dashboard_url)
-        link = _row("Dashboard", f'<a href="{url}" target="_blank" rel="noopener">{url}</a>')
-    return _table(f"{type(client).__name__} {client.address}", rows, link)
+    return _table(f"{type(client).__name__} {client.address}", rows)
 
 
 def session_html(session: BaseSession) -> str:
@@ -54,7 +65,7 @@ def session_html(session: BaseSession) -> str:
             ("On failure", session.spec.on_failure),
             ("Submitted", f"{submitted} tasks and objects" if submitted else None),
             ("Not submitted", waiting),
-            ("Tasks when last asked", _counted(session._last_counts)),
+            ("Tasks when last asked", _with_bar(session._last_counts)),
             ("First failure", session._known_failure),
         ],
     )
@@ -81,14 +92,14 @@ def task_html(task: Task) -> str:
 
 def array_html(array_: TaskArray) -> str:
     """See `TaskArray`."""
-    states = array_._states
+    counts = array_._last_counts if array_._states is None else count_states(array_._states)
     state = "submitted" if array_._is_submitted else _UNSUBMITTED
     return _table(
         f"TaskArray of {len(array_)} tasks {array_._shape.options.name or ''}",
         [
             ("First id", f"{array_._session.session_id}/{array_._first}"),
             ("Type", array_._shape.task_type),
-            ("State", state if states is None else _counted(count_states(states))),
+            ("State", _with_bar(counts) or state),
             ("Kept", "yes" if array_._keep else "no"),
         ],
     )
@@ -112,10 +123,9 @@ def object_html(dataobj: DataObject) -> str:
     )
 
 
-def _table(title: str, rows: Iterable[Row], more: str = "") -> str:
-    """more: further rows, ready."""
+def _table(title: str, rows: Iterable[Row]) -> str:
     shown = "".join(_row(name, _text(value)) for name, value in rows if value not in (None, ""))
-    return f"<div><strong>{_text(title.strip())}</strong><table>{shown}{more}</table></div>"
+    return f"<div><strong>{_text(title.strip())}</strong><table>{shown}</table></div>"
 
 
 def _row(name: str, value: str) -> str:
@@ -123,14 +133,40 @@ def _row(name: str, value: str) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, _Html):
+        return value
     text = str(value)
     return escape(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 
-def _counted(counts: Mapping[str, int] | None) -> str | None:
-    return ", ".join(f"{name} {number}" for name, number in counts.items() if number) if counts else None
+def _link(url: str | None) -> _Html | None:
+    """Without the secret that may be in it: notebooks are stored and handed on."""
+    if url is None or not url.startswith(("http://", "https://")):
+        return None
+    shown = escape(url.partition("?")[0])
+    return _Html(f'<a href="{shown}" target="_blank" rel="noopener">{shown}</a>')
+
+
+def _with_bar(counts: Mapping[str, int] | None) -> _Html | None:
+    """Numbers of tasks by state, as text and as a bar as wide as all of them."""
+    total = sum(counts.values()) if counts else 0
+    if not counts or not total:
+        return None
+    text = escape(", ".join(f"{name} {number}" for name, number in counts.items() if number))
+    parts = "".join(
+        f'<span style="width: {100 * counts.get(name, 0) / total:.4g}%; background: {colour}"></span>'
+        for name, colour in _COLOURS.items()
+        if counts.get(name)
+    )
+    frame = "display: flex; height: 0.6em; width: 20em; margin-top: 0.3em; background: rgba(128, 128, 128, 0.35)"
+    return _Html(f'{text}<div style="{frame}">{parts}</div>')
 
 
 def _listed(objects: tuple[DataObject, ...]) -> str:
-    shown = [f"{dataobj.id} {dataobj.label or ''}".strip() for dataobj in objects[:_FEW]]
-    return ", ".join(shown) + (f" and {len(objects) - _FEW} more" if len(objects) > _FEW else "")
+    return _first([f"{dataobj.id} {dataobj.label or ''}".strip() for dataobj in objects[: _FEW + 1]], len(objects))
+
+
+def _first(texts: list[str], total: int | None = None) -> str:
+    """The first few; total: how many there are, None = as many as texts."""
+    more = (len(texts) if total is None else total) - _FEW
+    return ", ".join(texts[:_FEW]) + (f" and {more} more" if more > 0 else "")

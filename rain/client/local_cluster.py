@@ -69,7 +69,7 @@ class LocalCluster:
         timeout: float | str = 10.0,
     ) -> None:
         cpus_of_workers = _cpus_of_workers(workers, cpus)
-        for seconds in self._starting(cpus_of_workers, resources, workdir, logdir, timeout):
+        for seconds in self._starting(cpus_of_workers, resources, workdir, logdir, timeout, http):
             time.sleep(seconds)
 
     @classmethod
@@ -78,7 +78,7 @@ class LocalCluster:
         import asyncio
 
         made = cls.__new__(cls)
-        with closing(made._starting(_cpus_of_workers(1, None), None, None, None, 10.0)) as pauses:
+        with closing(made._starting(_cpus_of_workers(1, None), None, None, None, 10.0, True)) as pauses:
             for seconds in pauses:
                 await asyncio.sleep(seconds)
         return made
@@ -90,6 +90,7 @@ class LocalCluster:
         workdir: str | Path | None,
         logdir: str | Path | None,
         timeout: float | str,
+        http: bool,
     ) -> Generator[float, None, None]:
         """Start everything; the caller does the waiting: it is told how many seconds."""
         self._resources = dict(resources or {})
@@ -101,12 +102,12 @@ class LocalCluster:
             self._workdir = _directory(workdir, private / "work")
             self.logdir = str(_directory(logdir, private / "logs"))
             self._environ = child_environment(os.environ)
-            yield from self._start(cpus_of_workers)
+            yield from self._start(cpus_of_workers, http)
         except BaseException:
             self._group.close()
             raise
 
-    def _start(self, cpus_of_workers: list[int]) -> Generator[float, None, None]:
+    def _start(self, cpus_of_workers: list[int], http: bool) -> Generator[float, None, None]:
         deadline = time.monotonic() + self._timeout
         private = self._group.directory
         self._token_file = private / "token"
@@ -121,6 +122,7 @@ class LocalCluster:
                 *("server", "--listen", "127.0.0.1:0", "--token-file", str(self._token_file)),
                 *("--access-dir", str(access_dir), "--workdir", str(self._workdir / "server")),
                 *("--logdir", str(Path(self.logdir) / "server")),
+                *("--http-listen", "127.0.0.1:0" if http else "none"),
             ],
             Path(self.logdir),
             self._environ,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rain.client.core import result_of
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.progress_bar import Bar
+from rain.client.states import by_name
 from rain.common.errors import RainException, RainTimeoutError, TaskCancelled, TaskException
 from rain.common.failure import Failure
 from rain.common.lines import one_line
-from rain.common.states import TaskState
 from rain.protocol.messages import Counts, GetCounts
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ class WatchingFront:
         assert isinstance(reply, Counts)
         self._bar.show(reply.tasks, reply.objects)
         if not self._firsts:  # of single things the wait ends with the first failure
-            self._session._last_counts = Counter({state.name: reply.tasks[state] for state in TaskState})
-            self._session._known_failure = self._session._known_failure or reply.failure
+            self._session._note_counts(by_name(reply), reply.failure)
             self._bar.fail(reply.failure)
 
 

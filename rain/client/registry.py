@@ -160,9 +160,23 @@ class Registry:
         block = self._blocks[position]
         if block.array is not None:
             array = block.array()
-            return None if array is None else array._find(number, make=make)
+            if array is None or number >= block.first + 2 * len(array):
+                return None
+            return array._find(number, make=make)
         offset = number - block.first
         return block.things[offset] if offset < len(block.things) else None
+
+    def adopt(self, session: BaseSession, number: int, made: Thing) -> Thing:
+        """Know a handle of something that is submitted, weakly; returns the handle there is meanwhile, or this one."""
+        known = self.find(number)
+        if known is not None:
+            return known
+        made._session = session
+        made._number = number
+        self._weak[number] = weakref.ref(made)
+        if len(self._weak) >= self._sweep_at:
+            self._sweep()
+        return made
 
     def live(self, *, make: bool = True) -> list[Thing]:
         """Everything there is a handle of, in order; make: also handles of all members of task arrays."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rain.client.front import Front
     from rain.client.task import Task
     from rain.common.data_instance import DataInstance
+    from rain.common.states import TaskState
 
 T = TypeVar("T")
 
@@ -175,6 +176,36 @@ class Session(BaseSession):
             TaskException: the session has failed.
         """
         return run(self._counts())
+
+    def tasks(self, name: str | None = None, state: TaskState | str | None = None) -> list[Task]:
+        """The submitted tasks as the server knows them, by rising id, in the states that they have now. Handles that
+        this client has are reused, members of task arrays are those of the array, the others are made of what the
+        server tells.
+
+        Args:
+            name: only those with this name.
+            state: only those in this state, e.g. `"failed"`.
+
+        Raises:
+            ValueError: there is no such state; the name is empty or no Unicode text.
+            TypeError: an argument of a wrong type.
+            TaskException: the session has failed.
+        """
+        return run(self._tasks(name, state))
+
+    def objects(self, label: str | None = None, kept: bool | None = None) -> list[DataObject]:
+        """The submitted data objects as the server knows them, by rising id; handles as of `tasks`.
+
+        Args:
+            label: only those with this label.
+            kept: True: only those that are kept; False: only the others.
+
+        Raises:
+            ValueError: the label is empty or no Unicode text.
+            TypeError: an argument of a wrong type.
+            TaskException: the session has failed.
+        """
+        return run(self._objects(label, kept))
 
     def fetch(
         self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | None = None

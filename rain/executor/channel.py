@@ -6,12 +6,15 @@ import os
 import select
 import socket
 import threading
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from rain.common.comm import MAX_FRAME, FrameReader, pack_frame
 from rain.process.spawn import end_group
+
+if TYPE_CHECKING:
+    from rain.executor.output import Written
 
 PROTOCOL = "rain-py-1"
 """What a Python executor registers as."""
@@ -35,7 +38,8 @@ def connect(path: str) -> socket.socket:
 
 
 class Channel:
-    """Blocking frames over a socket. `rows` and `cached` are what the next frame of results will carry.
+    """Blocking frames over a socket. `rows`, `cached` and `written` are what the next frame of results will carry. What
+    a task wrote must be there before its row.
 
     The main thread appends to `rows` and calls `flush` at the end of a batch. A second thread sends what is ready
     while a longer call runs; it sleeps unless `begin_batch` woke it. The same thread ends the process when the
@@ -48,12 +52,13 @@ class Channel:
         self._lock = threading.Lock()
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._sent = 0
-        self._cached_sent = 0
+        self._cached_sent = self._written_sent = 0
         self._running = False
         self._asleep = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.rows: list[tuple[Any, ...]] = []
         self.cached: list[tuple[int, int]] = []
+        self.written: list[Written] = []
         os.register_at_fork(after_in_child=connection.close)
 
     def start_watch(self) -> None:
@@ -89,24 +94,28 @@ class Channel:
             self._send_rows()
             self.rows.clear()
             self.cached.clear()
-            self._sent = self._cached_sent = 0
+            self.written.clear()
+            self._sent = self._cached_sent = self._written_sent = 0
 
     def _send_rows(self) -> None:
         """Send the rows that are complete now. The lock is held; the main thread may append meanwhile."""
         count = len(self.rows)
         cached = self.cached[self._cached_sent :]
         self._cached_sent += len(cached)
-        if count > self._sent or cached:
+        written = self.written[self._written_sent :]
+        self._written_sent += len(written)
+        if count > self._sent or cached or written:
             pending = self.rows[self._sent : count]
             self._sent = count
-            self._send_split(pending, cached)
+            self._send_split(pending, cached, written)
 
-    def _send_split(self, rows: list[tuple[Any, ...]], cached: list[tuple[int, int]]) -> None:
-        payload = cast("bytes", msgpack.packb(("results", rows, cached)))
+    def _send_split(self, rows: list[tuple[Any, ...]], cached: list[tuple[int, int]], written: list[Written]) -> None:
+        message = ("results", rows, cached, written) if written else ("results", rows, cached)
+        payload = cast("bytes", msgpack.packb(message))
         if len(payload) > MAX_FRAME and len(rows) > 1:
             middle = len(rows) // 2
-            self._send_split(rows[:middle], cached)
-            self._send_split(rows[middle:], [])
+            self._send_split(rows[:middle], cached, written)
+            self._send_split(rows[middle:], [], [])
         else:
             self._socket.sendall(pack_frame(payload))
 

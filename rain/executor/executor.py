@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import pickle
 import sys
@@ -21,6 +20,7 @@ from rain.executor.channel import PROTOCOL, Channel, connect
 from rain.executor.context import Context, _find_context
 from rain.executor.failures import describe
 from rain.executor.inputs import InputObject, typed_instance
+from rain.executor.output import LONG, Output
 from rain.executor.results import PICKLE5_HEADERS, PICKLE5_INFO, SCALARS, ResultEncoder
 from rain.executor.templates import Template
 from rain.executor.workspace import PROGRESS_FILE, Workspace, open_progress
@@ -55,12 +55,16 @@ class Executor:
         root: work directory.
         executor_id: informative.
         executor_type: likewise.
+
+    Attributes:
+        output: tells whose what is written is.
     """
 
     def __init__(
         self, connection: socket.socket, root: str, executor_id: int = 0, executor_type: str = "py"
     ) -> None:
         self._channel = Channel(connection)
+        self.output = Output(self._channel.written)
         self._workspace = Workspace(root)
         self._encoder = ResultEncoder(self._workspace)
         self._progress = open_progress(os.path.join(root, PROGRESS_FILE))
@@ -87,6 +91,7 @@ class Executor:
             "drop_cached": self._drop_cached,
             "end_session": self._end_session,
         }
+        self.output.begin()
         self._channel.send(["register", self._registration])
         self._channel.start_watch()
         self._workspace.reset_task()
@@ -146,10 +151,11 @@ class Executor:
 
     def _run_calls(self, state: _SessionState, calls: list[list[Any]]) -> None:
         templates, functions = state.templates, state.functions
-        progress, begun = self._progress, self._begun
+        progress, begun, output = self._progress, self._begun, self.output
         append, encode_plain = self._channel.rows.append, self._encoder.plain
         unpack_args, clock = msgpack.unpackb, time.monotonic
         offset = time.time() - clock()
+        result: tuple[Any, ...]
         start = clock()
         for row in calls:
             task, run, number, args, inputs, _, specs = row
@@ -177,10 +183,13 @@ class Executor:
             except BaseException as error:  # exit() and the like fail the task, too
                 failure = self._failure(error, task, run)
                 end = clock()
-                append((task, run, start + offset, end - start, failure))
+                result = (task, run, start + offset, end - start, failure)
             else:
                 end = clock()
-                append((task, run, start + offset, end - start, info, outputs))
+                result = (task, run, start + offset, end - start, info, outputs)
+            if output.wrote or end - start > LONG:
+                output.attribute(task, run)
+            append(result)
             if end - start > QUICK:
                 self._begun = begun
                 self._tidy()
@@ -218,6 +227,8 @@ class Executor:
         else:
             gathered = self._gathered = Gathered(members, start - begin)
             self._run_members(template, function, unpack_members(args), gathered)
+            if gathered.ran > gathered.done:  # the last one ended in another way
+                self.output.attribute(task + gathered.done, run)
             outputs = [] if gathered.stored is None else [gathered.stored]
             duration = time.monotonic() - begin
             row = (task, run, start, duration, gathered.info, outputs, gathered.result().pack(), gathered.ran)
@@ -229,7 +240,7 @@ class Executor:
     ) -> None:
         """Run members in order until the block ends. Each look at the clock ends one and starts the next."""
         assert self._row is not None
-        task, run, inputs = self._row[0], self._row[1], self._row[4]
+        task, run, inputs, output = self._row[0], self._row[1], self._row[4], self.output
         plan = template.outputs[0]
         scalars = SCALARS if template.plain and not plan.encode and not plan.directory else _NO_TYPES
         encode = self._encoder.plain if template.plain else self._encoder.returned
@@ -266,6 +277,8 @@ class Executor:
                 add_value(data)
                 end = clock()
                 duration = end - start
+                if output.wrote or duration > LONG:
+                    output.attribute(task + gathered.done, run)
                 add_duration(duration)
                 if duration > QUICK or total > BLOCK_BYTES:
                     if end > until or total > BLOCK_BYTES:
@@ -381,12 +394,6 @@ def _environment(name: str) -> str | None:
     return os.environ.get(f"RAIN_EXECUTOR_{name}") or os.environ.get(f"RAIN_SUBWORKER_{name}")
 
 
-def _open_unbuffered(descriptor: int) -> io.TextIOWrapper:
-    """Text goes to the log at once: a crash must not lose what was printed before."""
-    raw = io.FileIO(descriptor, "w", closefd=False)
-    return io.TextIOWrapper(cast("Any", raw), encoding="utf-8", errors="backslashreplace", write_through=True)
-
-
 def tune_collector() -> None:
     """Let the garbage collector look seldom, and never at what is here now."""
     gc.collect()
@@ -401,11 +408,11 @@ def main() -> int:
         print("RAIN_EXECUTOR_SOCKET is not set: executors are started by workers", file=sys.stderr)
         return 1
     die_with_parent()
-    sys.stdout, sys.stderr = _open_unbuffered(1), _open_unbuffered(2)
     root = os.path.dirname(os.path.abspath(path))
     if sys.path and os.path.abspath(sys.path[0]) == root:
         del sys.path[0]  # where `-m` put the work directory
     executor = Executor(connect(path), root, int(_environment("ID") or 0))
+    sys.stdout, sys.stderr = executor.output.streams()
     tune_collector()
     sys.setswitchinterval(0.001)
     executor.run()

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 DEFAULT_PORT = 7210
+DEFAULT_HTTP_PORT = 7222
 DEFAULT_HOST = "127.0.0.1"
 
 _SCHEME = "rain://"

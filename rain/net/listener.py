@@ -149,7 +149,7 @@ async def listen(
     """
     address = as_address(address)
     demanded = listening_secret(address, secret, insecure)
-    sock = await _bind(address, bind_retry)
+    sock = await bind(address, bind_retry)
     served: set[Role] = {*roles, "data"} if data_source is not None else {*roles} - {"data"}
     listener = Listener(address.host, demanded, accept, served, data_source, handshake_timeout)
     try:
@@ -160,7 +160,12 @@ async def listen(
     return listener
 
 
-async def _bind(address: Address, retry: float) -> socket.socket:
+async def bind(address: Address, retry: float) -> socket.socket:
+    """A listening socket; a port that is taken is tried again for `retry` seconds.
+
+    Raises:
+        RainException: the address cannot be bound.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + retry
     while True:

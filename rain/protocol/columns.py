@@ -15,9 +15,11 @@ from rain.protocol.messages import (
     CancelTasks,
     GetCounts,
     Infos,
+    ObjectList,
     ObjectsFetched,
     SubmitBlock,
     SubmitChunk,
+    TaskList,
     TasksDone,
     TasksExplained,
     TasksReturned,
@@ -127,6 +129,14 @@ def _check_explained(message: TasksExplained) -> None:
     _same(message, "ids", "counts", "texts")
 
 
+def _check_tasks(message: TaskList) -> None:
+    _same(message, "ids", "states", "names", "types", "workers", "starts", "durations")
+
+
+def _check_objects(message: ObjectList) -> None:
+    _same(message, "ids", "states", "labels", "sizes", "kept", "producers")
+
+
 def _check_stretches(message: GetCounts) -> None:
     _same(message, "firsts", "counts")
 
@@ -144,6 +154,8 @@ COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
     Infos: _check_infos,
     GetCounts: _check_stretches,
     TasksExplained: _check_explained,
+    TaskList: _check_tasks,
+    ObjectList: _check_objects,
     TasksStarted: _check_runs,
     TasksReturned: _check_runs,
     TasksStopped: _check_runs,

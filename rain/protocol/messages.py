@@ -25,6 +25,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rain.protocol.fields import U32, U64, Blobs, Map
+from rain.protocol.steering_messages import (
+    CheckNetwork as CheckNetwork,
+    Dump as Dump,
+    Explain as Explain,
+    Explained as Explained,
+    ExplainTasks as ExplainTasks,
+    GetDump as GetDump,
+    GetSpecs as GetSpecs,
+    GetTaskLog as GetTaskLog,
+    ListObjects as ListObjects,
+    ListSessions as ListSessions,
+    ListTasks as ListTasks,
+    NetworkChecked as NetworkChecked,
+    ObjectList as ObjectList,
+    PeersProbed as PeersProbed,
+    ProbePeers as ProbePeers,
+    ReadTaskLog as ReadTaskLog,
+    SessionList as SessionList,
+    Specs as Specs,
+    StopWorkers as StopWorkers,
+    TaskList as TaskList,
+    TaskLog as TaskLog,
+    TaskLogRead as TaskLogRead,
+    TasksExplained as TasksExplained,
+    WorkerMonitoring as WorkerMonitoring,
+)
 from rain.protocol.worker_messages import (
     AssignTasks as AssignTasks,
     CancelTasks as CancelTasks,
@@ -253,33 +279,6 @@ class GetServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Explain:
-    """Ask why tasks and objects (200 at most) of any session are in their state; answered by Explained or Refused."""
-
-    seq: int
-    session: int
-    ids: U32
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainTasks:
-    """Ask the same for all tasks of any session whose ids are in `first` to `last`; answered by TasksExplained or
-    Refused."""
-
-    seq: int
-    session: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class GetDump:
-    """Ask for everything the server and its workers know of themselves, but no data; answered by Dump."""
-
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
 class StopServer:
     """End workers and server in order; answered by Accepted just before the end."""
 
@@ -387,34 +386,6 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """Answer to Explain: a text of one or more lines per id."""
-
-    seq: int
-    texts: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class TasksExplained:
-    """Answer to ExplainTasks: a text for `counts` consecutive tasks from `ids` on, by rising id. next: the first id not
-    looked at because the answer is long enough; 0: there is nothing more."""
-
-    seq: int
-    ids: U32
-    counts: U32
-    texts: list[str]
-    next: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dump:
-    """Answer to GetDump: keys server, sessions, workers; all of it JSON. See docs/design/server-core.md."""
-
-    seq: int
-    dump: Map
-
-
-@dataclass(frozen=True, slots=True)
 class SessionWarning:
     """Unasked: the client's next or pending blocking call on the session issues a RainWarning."""
 
@@ -442,6 +413,13 @@ ClientMessage = (
     | ExplainTasks
     | GetDump
     | StopServer
+    | ListSessions
+    | ListTasks
+    | ListObjects
+    | GetSpecs
+    | GetTaskLog
+    | StopWorkers
+    | CheckNetwork
 )
 WorkerMessage = (
     WorkerHello
@@ -455,6 +433,9 @@ WorkerMessage = (
     | WorkerInfo
     | WorkerDigest
     | WorkerRuns
+    | WorkerMonitoring
+    | TaskLogRead
+    | PeersProbed
 )
 ServerToClient = (
     SessionCreated
@@ -471,6 +452,12 @@ ServerToClient = (
     | TasksExplained
     | Dump
     | SessionWarning
+    | SessionList
+    | TaskList
+    | ObjectList
+    | Specs
+    | TaskLog
+    | NetworkChecked
 )
 ServerToWorker = (
     WorkerWelcome
@@ -482,5 +469,7 @@ ServerToWorker = (
     | GetWorkerInfo
     | ListRuns
     | StopWorker
+    | ReadTaskLog
+    | ProbePeers
 )
 Message = Heartbeat | ClientMessage | WorkerMessage | ServerToClient | ServerToWorker

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import rain
 from rain.common.errors import RainException
+from rain.dashboard import static_files
+from rain.eventlog.database import FILE_NAME as EVENT_LOG
+from rain.eventlog.writer import EventWriter, open_log
 from rain.net.access import AccessFile, remove_access_file, write_access_file
 from rain.net.address import Address
 from rain.net.dataclient import DataClient
@@ -26,12 +29,16 @@ from rain.process.workdir import WorkDirectory, claim_workdir, make_log_director
 from rain.server.constants import ConstantStore
 from rain.server.core.core import ServerCore
 from rain.server.core.state import CoreOptions
+from rain.server.http.binding import BoundPort, bind_http
+from rain.server.http.facts import Facts
+from rain.server.http.service import HttpService, HttpSettings
 from rain.server.relay import ServerValues
 from rain.server.shell import ServerShell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rain.eventlog.records import Record
     from rain.net.channel import Channel, ChannelHandler
     from rain.protocol.handshake import PeerHello
 
@@ -52,6 +59,9 @@ class ServerOptions:
         access_file: where to write the access file, None: in the access directory.
         access_dir: the access directory, None: RAIN_ACCESS_DIR or the default.
         insecure: demand no secret.
+        http_listen: address of the dashboard, `none`: there is none; None: 127.0.0.1:7222, or another free port.
+        http_auth: the dashboard demands the secret from processes of the same user too.
+        http_allow_origin: an origin whose pages may ask the dashboard, or `*`; None: there is none.
         infeasible_timeout, crash_limit, idle_timeout: as in `CoreOptions`.
         owner_fd: read end of a pipe; the server ends when its other end is closed. None: no owner.
     """
@@ -64,6 +74,9 @@ class ServerOptions:
     access_file: str | None = None
     access_dir: str | None = None
     insecure: bool = False
+    http_listen: str | None = None
+    http_auth: bool = False
+    http_allow_origin: str | None = None
     infeasible_timeout: float | None = 60.0
     crash_limit: int = 3
     idle_timeout: float | None = None
@@ -102,40 +115,53 @@ class _Server:
         if options.owner_fd is not None:
             watch_owner(options.owner_fd)
         name = f"server-{socket.gethostname()}-{os.getpid()}"
-        make_log_directory(options.logdir or f"/tmp/rain-logs/{name}")
+        logdir = make_log_directory(options.logdir or f"/tmp/rain-logs/{name}")
         workdir = claim_workdir(options.workdir or f"/tmp/rain-work/{name}")
         try:
-            return await self._serve(workdir)
+            return await self._serve(workdir, logdir / EVENT_LOG)
         finally:
             workdir.remove()
 
     def _secret(self) -> Secret:
         if self._options.insecure:
+            if self._options.http_auth:
+                raise RainException("--http-auth demands a secret and --insecure says there is none: leave one out")
             logger.warning("--insecure: everybody who can reach the port can run code as this user")
             return Secret(None, "--insecure")
         return given_secret(self._environ, token_file=self._options.token_file) or generate_secret()
 
-    async def _serve(self, workdir: WorkDirectory) -> int:
+    def _core(self, first_session: int, http_url: str | None) -> ServerCore:
         options = self._options
-        secret = self._secret()
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[int] = loop.create_future()
-        core = ServerCore(
+        return ServerCore(
             CoreOptions(
                 crash_limit=options.crash_limit,
                 infeasible_timeout=options.infeasible_timeout,
                 idle_timeout=options.idle_timeout,
+                first_session=first_session,
                 version=rain.__version__,
                 check=self._environ.get("RAIN_DEBUG_MODE") == "1",
                 test_mode=self._environ.get("RAIN_TEST_MODE") == "1",
+                http_url=http_url,
             )
         )
+
+    async def _serve(self, workdir: WorkDirectory, event_log: Path) -> int:
+        options = self._options
+        secret = self._secret()
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[int] = loop.create_future()
+        port = await bind_http(options.http_listen, BIND_RETRY_SECONDS)
+        core = self._core(open_log(event_log).next_session, None if port is None else url_of(port.address))
+        events = EventWriter(event_log)
         constants = ConstantStore(workdir.path / "constants")
 
         def look() -> dict[str, Any]:
             return {"process": process_facts(), "log": self._log_tail.lines(secret.token)}
 
-        shell = ServerShell(core, loop, constants, ended.set_result, look)
+        def record(records: list[Record]) -> None:
+            events.put(records, time.time_ns())
+
+        shell = ServerShell(core, loop, constants, ended.set_result, look, record)
         client = DataClient(secret)
         values = ServerValues(core, constants, workdir.path / "relay", client, shell.post)
 
@@ -151,8 +177,9 @@ class _Server:
             bind_retry=BIND_RETRY_SECONDS,
             data_source=values,
         )
-        access = self._announce(listener, secret)
+        access = self._announce(listener, secret, port)
         shell.start()
+        http = None if port is None else self._http(port, secret, event_log, listener.address, shell, ended)
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
@@ -160,12 +187,41 @@ class _Server:
             code = await ended
             await asyncio.sleep(0)  # let the last answers be written
         finally:
+            if http is not None:
+                await http.close()
             listener.close()
             client.close()
+            events.close()
             remove_access_file(access, self._server_id)
         return code
 
-    def _announce(self, listener: Listener, secret: Secret) -> Path:
+    def _http(
+        self,
+        port: BoundPort,
+        secret: Secret,
+        event_log: Path,
+        address: Address,
+        shell: ServerShell,
+        ended: asyncio.Future[int],
+    ) -> HttpService:
+        options = self._options
+        facts = Facts(
+            version=rain.__version__,
+            address=str(Address(reachable_addresses(address.host)[0], address.port)),
+            started=time.time(),
+            log=event_log,
+            static=static_files(),
+            metrics=shell.core.metrics,
+            is_ending=lambda: ended.done() or shell.core.state.stopping is not None,
+        )
+        settings = HttpSettings(
+            token=secret.token, auth=options.http_auth, allow_origin=options.http_allow_origin
+        )
+        service = HttpService(port, settings, facts, shell)
+        service.start()
+        return service
+
+    def _announce(self, listener: Listener, secret: Secret, http: BoundPort | None) -> Path:
         """Write the access file and the ready file."""
         options = self._options
         address = listener.address
@@ -176,7 +232,7 @@ class _Server:
             hostname=socket.gethostname(),
             addresses=reachable_addresses(address.host),
             port=address.port,
-            http_port=None,
+            http_port=None if http is None else http.address.port,
             token=secret.token,
             tls_fingerprint=None,
             pid=os.getpid(),
@@ -184,9 +240,16 @@ class _Server:
         )
         path = write_access_file(access, self._environ, options.access_file)
         logger.info("listening on %s, access file %s", address, path)
+        if http is not None:
+            logger.info("dashboard at %s", url_of(http.address))
         if options.ready_file is not None:
             write_ready_file(options.ready_file)
         return path
+
+
+def url_of(address: Address) -> str:
+    """Where a browser finds the dashboard that listens there."""
+    return f"http://{Address(reachable_addresses(address.host)[0], address.port)}/"
 
 
 def reachable_addresses(host: str) -> list[str]:

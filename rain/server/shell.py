@@ -9,13 +9,24 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rain.protocol.messages import Dump, Heartbeat, Message
-from rain.server.core.actions import Drop, DropConstants, Exit, Log, Send, ServerAction, ShareConstant, WriteConstant
+from rain.server.core.actions import (
+    Drop,
+    DropConstants,
+    Exit,
+    Log,
+    Record,
+    Send,
+    ServerAction,
+    ShareConstant,
+    WriteConstant,
+)
 from rain.server.core.events import ConstantLost, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from rain.eventlog.records import Record as EventRecord
     from rain.server.core.core import ServerCore
 
 logger = logging.getLogger("rain.server")
@@ -63,6 +74,7 @@ class ServerShell:
         constants: where large constants go.
         on_exit: called once with the exit code.
         look: what the core cannot know and a dump tells of the server.
+        record: takes what belongs into the event log.
     """
 
     def __init__(
@@ -72,12 +84,14 @@ class ServerShell:
         constants: Constants,
         on_exit: Callable[[int], None],
         look: Callable[[], dict[str, Any]] = dict,
+        record: Callable[[list[EventRecord]], object] = list,
     ) -> None:
         self.core = core
         self._loop = loop
         self._constants = constants
         self._on_exit = on_exit
         self._look = look
+        self._record = record
         self._events: list[ServerEvent] = []
         self._turn_planned = False
         self._peers: dict[int, PeerHandler] = {}
@@ -101,13 +115,14 @@ class ServerShell:
 
         self._timers.append(self._loop.call_later(seconds, fire))
 
-    def accept(self, channel: PeerChannel, role: Literal["client", "worker"], python: str) -> PeerHandler:
+    def accept(self, channel: PeerChannel, role: Literal["client", "worker", "http"], python: str) -> PeerHandler:
         """A peer finished its handshake; returns the handler of its channel."""
         number = self._next_peer
         self._next_peer += 1
         handler = PeerHandler(self, number, channel)
         self._peers[number] = handler
-        logger.info("%s %s connected", role, channel.peer)
+        if role != "http":
+            logger.info("%s %s connected", role, channel.peer)
         self.post(PeerJoined(number, role, channel.peer, channel.local, python))
         return handler
 
@@ -130,8 +145,14 @@ class ServerShell:
             logger.exception("internal error while handling %s; the server ends", kinds)
             self._exit(1)
             return
+        records = []
         for action in actions:
-            self._perform(action)
+            if type(action) is Record:
+                records.append(action.record)
+            else:
+                self._perform(action)
+        if records:
+            self._record(records)
 
     def _perform(self, action: ServerAction) -> None:
         kind = type(action)

@@ -7,6 +7,7 @@ import errno
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from rain.protocol.messages import StopWorkers
 from rain.testing.netfaults import NetworkFaults
 from rain.testing.simblocks import INLINE_LIMIT
 
@@ -52,7 +53,11 @@ FAULTS = (
     "slow_workers",
     "worker_stops",
 )
+DRAIN = "drain_worker"
+"""Played in some seeds besides these, so that older seeds stay what they are."""
 HOUR = 3600.0
+DRAIN_SECONDS = 30.0
+"""A worker that was told to end and is still there after so long had lost its connection: it is ended otherwise."""
 
 
 class FaultPlayer(NetworkFaults):
@@ -101,6 +106,27 @@ class FaultPlayer(NetworkFaults):
     def worker_stops(self) -> None:
         """A worker is told to end; another one joins later."""
         self._lose_worker("stop")
+
+    def drain_worker(self) -> None:
+        """A worker ends after its tasks are finished and its objects copied; another one joins later."""
+        worker = self._worker()
+        if worker is None:
+            return
+        known = self._cluster.server.core.state.workers
+        if not worker.incarnations or worker.incarnations[-1] not in known:
+            return
+        self.lost_connections += 1
+        self._cluster.workers.remove(worker)
+        loop = self._cluster.loop
+        name = known[worker.incarnations[-1]].worker_id
+        self._cluster.server.ask(StopWorkers(1, [name], now=loop.rng.random() < 0.2))
+        self._later.append(loop.create_task(self._replace(worker.cpus), name="replacement of a worker"))
+
+        def end() -> None:
+            if worker.node.process.alive:
+                worker.node.crash()
+
+        loop.call_outside(DRAIN_SECONDS, end)
 
     def pause_worker(self) -> None:
         """A worker stands still, perhaps for longer than the silence limit."""

@@ -50,6 +50,7 @@ MESSAGES = (
     "WorkerDigest",
     "WorkerHello",
     "WorkerInfo",
+    "WorkerMonitoring",
     "WorkerWelcome",
 )
 """The types of message at each of which a connection may break."""

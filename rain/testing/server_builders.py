@@ -11,7 +11,7 @@ from rain.common.blocks import STORED, BlockResult
 from rain.common.failure import Failure
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
-from rain.server.core.actions import Send, ServerAction
+from rain.server.core.actions import Record, Send, ServerAction
 from rain.server.core.core import ServerCore
 from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 from rain.server.core.state import CoreOptions
@@ -19,6 +19,7 @@ from rain.server.core.state import CoreOptions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rain.eventlog.records import Record as EventRecord
     from rain.server.core.session import Session
 
 MessageType = TypeVar("MessageType")
@@ -153,6 +154,7 @@ class ServerStory:
         options: of the core.
 
     Attributes:
+        records: what was recorded for the event log.
         runs: the last run that was assigned, by session and task.
         members, outputs: number of members of the block (0 for a task), and of outputs, assigned in it.
     """
@@ -162,6 +164,7 @@ class ServerStory:
         self.now = 100.0
         self.sent: dict[int, list[m.Message]] = {}
         self.other_actions: list[ServerAction] = []
+        self.records: list[EventRecord] = []
         self.runs: dict[tuple[int, int], int] = {}
         self.members: dict[tuple[int, int], int] = {}
         self.outputs: dict[tuple[int, int], int] = {}
@@ -175,6 +178,8 @@ class ServerStory:
                 self.sent.setdefault(action.peer, []).append(action.message)
                 if isinstance(action.message, m.AssignTasks):
                     self._note_assigned(action.message)
+            elif isinstance(action, Record):
+                self.records.append(action.record)
             else:
                 self.other_actions.append(action)
         self.core.sanity_check()

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from rain.common.failure import Failure
-from rain.testing.faults import FAULTS, FIRST_FAULTS
+from rain.testing.faults import DRAIN, FAULTS, FIRST_FAULTS
 from rain.testing.netfaults import ASKED, MESSAGES
 from rain.testing.simlinks import BREAKS
 
@@ -64,7 +64,7 @@ class Plan:
     @classmethod
     def of_seed(cls, seed: int, kind: str = "") -> Plan:
         """The plan of a seed. kind: "" = as the seed says."""
-        kind = kind or KINDS[seed % len(KINDS)]
+        is_given, kind = bool(kind), kind or KINDS[seed % len(KINDS)]
         rng = random.Random(seed)
         cpus = [rng.randint(1, 4) for _ in range(rng.randint(2, 6))]
         clients = rng.randint(1, 3)
@@ -86,7 +86,14 @@ class Plan:
         )
         if kind != "first":
             plan._add_what_came_later(rng)
+        if not is_given and faults:
+            plan._add_draining(span)
         return plan
+
+    def _add_draining(self, span: float) -> None:
+        rng = random.Random(f"draining of {self.seed}")
+        if rng.random() < 0.3:
+            self.faults = sorted([*self.faults, *((rng.uniform(0, span), DRAIN) for _ in range(rng.randint(1, 3)))])
 
     def _add_what_came_later(self, rng: random.Random) -> None:
         self.check_every = rng.choice((1, 20, 20, 20, 20, 20))

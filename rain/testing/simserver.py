@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rain.common.errors import RainConnectionError
 from rain.server.core.core import ServerCore
-from rain.server.core.events import CopyUnreadable
+from rain.server.core.events import CopyUnreadable, PeerSaid
 from rain.server.shell import ServerShell
 from rain.testing.simdata import DataServer, read_from
 
 if TYPE_CHECKING:
+    from rain.protocol.messages import Message
     from rain.server.core.actions import ServerAction
     from rain.server.core.events import ServerEvent
     from rain.server.core.state import CoreOptions
@@ -66,6 +67,21 @@ class CheckedServerCore(ServerCore):
         return actions
 
 
+class _NoChannel:
+    """Answers are not read."""
+
+    peer = local = "10.0.0.1:0"
+
+    def send(self, message: Message) -> None:
+        """Forget it."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def abort(self) -> None:
+        """Nothing to close."""
+
+
 class SimServer:
     """A server on a node of the simulated network.
 
@@ -97,6 +113,11 @@ class SimServer:
         assigned = any(worker.assigned for worker in state.workers.values())
         queued = sum(len(queue) for queue in state.queue.classes())
         return not state.sessions and not self.constants.values and not assigned and not queued
+
+    def ask(self, message: Message) -> None:
+        """A question of somebody who does not wait for the answer."""
+        handler = self.shell.accept(_NoChannel(), "http", "3.11.4")
+        self.shell.post(PeerSaid(handler.number, message))
 
     def _accept(self, channel: SimChannel, hello: SimHello) -> SimHandler:
         if hello.role == "data":

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from rain.common.errors import RainConnectionError
 from rain.protocol.messages import WorkerHello
 from rain.testing.simdata import DataServer
+from rain.testing.siminquiries import SimInquiries
 from rain.testing.simparts import CpuMeter, Functions, SimExecutors
 from rain.testing.simstore import SimStore
 from rain.testing.simtasks import SimBuiltins, SimTransfers
 from rain.worker.core.core import WorkerCore
 from rain.worker.core.events import StoreFailed
-from rain.worker.shell import Parts, WorkerShell
+from rain.worker.parts import Parts
+from rain.worker.shell import WorkerShell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -100,7 +102,8 @@ class SimWorker:
         )
         self.executors = SimExecutors(loop, self.store, functions, CpuMeter(cpus), self._clock, self.shell.report)
         self.transfers = SimTransfers(node, self.store, self.shell.report)
-        self.shell.equip(Parts(self.store, self.executors, self.transfers, SimBuiltins(self.executors)))
+        builtins = SimBuiltins(self.executors)
+        self.shell.equip(Parts(self.store, self.executors, self.transfers, builtins, SimInquiries()))
 
     @property
     def name(self) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rain.worker.core.actions import Run
     from rain.worker.core.events import TaskKey, WorkerEvent
     from rain.worker.store import Store
+    from rain.worker.task_logs import TaskLogs
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Builtins:
     Args:
         loop: the event loop of the worker.
         store: the values.
+        task_logs: told of what programs wrote.
         report: gets the events, in the loop's thread.
         wall_clock: gives unix seconds.
         sandboxes: existing directory in which those of programs are made.
@@ -63,6 +65,7 @@ class Builtins:
         *,
         loop: asyncio.AbstractEventLoop,
         store: Store,
+        task_logs: TaskLogs,
         report: Callable[[WorkerEvent], None],
         wall_clock: Callable[[], float],
         sandboxes: str | os.PathLike[str],
@@ -71,6 +74,7 @@ class Builtins:
     ) -> None:
         self.loop = loop
         self.store = store
+        self.task_logs = task_logs
         self.wall_clock = wall_clock
         self.threads = threads
         self.programs = Programs(loop, guard)

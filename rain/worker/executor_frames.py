@@ -65,10 +65,13 @@ class Results:
             output is `[bytes, path or id of an equal input, object info, size]`, its size None if it is not told.
             Of a block `[task, run, start, duration, task info, outputs, packed result, members that ran]`.
         cached: objects which the executor now holds decoded.
+        written: what these runs, and others behind them, wrote: `[task, run, from where to where it wrote to stdout,
+            the same for stderr]` in bytes of its logs. Only where there is something.
     """
 
     rows: list[list[Any]]
     cached: list[ObjectKey]
+    written: list[list[int]]
 
 
 class Codec(Protocol):
@@ -251,11 +254,16 @@ class PythonCodec:
         message = _unpack(payload)
         if message[0] != "results":
             raise FrameError(f"unknown message {message[0]!r}")
-        if len(message) != 3 or not isinstance(message[1], list) or not isinstance(message[2], list):
-            raise FrameError("the message 'results' does not have its two lists")
+        if len(message) not in (3, 4) or not all(isinstance(part, list) for part in message[1:]):
+            raise FrameError("the message 'results' does not have its lists")
         if not all(map(is_id, message[2])):
             raise FrameError("a cached object is not a pair of numbers")
-        return Results(message[1], [(session, number) for session, number in message[2]])
+        cached = [(session, number) for session, number in message[2]]
+        if len(message) == 3:
+            return Results(message[1], cached, [])
+        if not all(map(_is_written, message[3])):
+            raise FrameError("what a run wrote is not told by six sound numbers")
+        return Results(message[1], cached, message[3])
 
 
 def check_row(row: Any) -> None:
@@ -295,6 +303,13 @@ def _check_info(info: Any) -> None:
 def is_id(value: Any) -> TypeGuard[Sequence[int]]:
     """Tell whether this is an id `[session, number]`."""
     return isinstance(value, list | tuple) and len(value) == 2 and all(type(part) is int for part in value)
+
+
+def _is_written(row: Any) -> bool:
+    if type(row) is not list or len(row) != 6 or not all(type(number) is int for number in row):
+        return False
+    _, _, out_start, out_end, err_start, err_end = cast("list[int]", row)
+    return 0 <= out_start <= out_end < _LARGEST_SIZE and 0 <= err_start <= err_end < _LARGEST_SIZE
 
 
 def _unpack(payload: bytes) -> list[Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rain.common import fs
 from rain.common.comm import FrameError
+from rain.common.failure import Failure
+from rain.worker.core.events import BlockEnd, RunFailed, RunResult
 from rain.worker.core.templates import is_directory
 from rain.worker.foreign_specs import output_fields
 from rain.worker.store import StoreError
@@ -19,6 +22,45 @@ if TYPE_CHECKING:
     from rain.worker.store import Store
 
 OutputEntry = tuple[int, bytes | None, bytes | None]
+
+
+def take_result(store: Store, run: Run, row: list[Any], directories: Iterable[str]) -> RunResult | RunFailed:
+    """Store what a run made that succeeded, by its row of `Results`, and tell how it ended.
+
+    Args:
+        store, directories: as of `take_outputs`.
+
+    Raises:
+        FrameError: the result is malformed.
+    """
+    if run.members:
+        return _take_block(store, run, row, directories)
+    _, _, start, duration, info, outputs = row
+    if len(outputs) != len(run.outputs):
+        raise FrameError(f"{len(outputs)} outputs of task {run.key[1]}, which has {len(run.outputs)}")
+    try:
+        taken = take_outputs(store, run, outputs, directories)
+    except StoreError as error:
+        return RunFailed(run.key, _not_stored(error, run), start, duration)
+    return RunResult(run.key, start, duration, info, taken)
+
+
+def _take_block(store: Store, run: Run, row: list[Any], directories: Iterable[str]) -> RunResult | RunFailed:
+    _, _, start, duration, info, outputs, packed, ran = row
+    if not (type(packed) is bytes and type(ran) is int and 0 < ran <= run.members and len(outputs) <= 1):
+        raise FrameError(f"a result of block {run.key[1]} of a wrong form")
+    if not outputs:
+        return RunResult(run.key, start, duration, info, [], BlockEnd(packed, ran))
+    stored = run.outputs[0] + ran - 1
+    try:
+        taken = take_outputs(store, replace(run, outputs=(stored,)), outputs, directories)
+    except StoreError as error:  # the members run one by one then, and the one to blame fails alone
+        return RunFailed(run.key, _not_stored(error, run), start, duration)
+    return RunResult(run.key, start, duration, info, taken, BlockEnd(packed, ran, stored))
+
+
+def _not_stored(error: StoreError, run: Run) -> Failure:
+    return Failure("task", str(error), session=run.key[0], task=run.key[1], attempts=run.key[2])
 
 
 def take_outputs(store: Store, run: Run, outputs: list[Any], directories: Iterable[str]) -> list[OutputEntry]:

@@ -164,11 +164,11 @@ class ExecutorProcess:
 
     def log_sizes(self) -> dict[str, int]:
         """Bytes of both logs by their paths; those that are gone have none."""
-        sizes = dict.fromkeys(map(str, self._logs.values()), 0)
-        for path in sizes:
-            with contextlib.suppress(OSError):
-                sizes[path] = os.stat(path).st_size
-        return sizes
+        return dict(zip(map(str, self._logs.values()), self.log_ends(), strict=True))
+
+    def log_ends(self) -> tuple[int, int]:
+        """Bytes of the logs of stdout and stderr."""
+        return _size(self._logs["out"]), _size(self._logs["err"])
 
     def log_tails(self, limit: int) -> str:
         """The ends of both logs, with headings.
@@ -187,6 +187,13 @@ class ExecutorProcess:
         os.close(self.pidfd)
         self.listener.close()
         fs.remove_tree(self.directory)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _tail(path: Path, limit: int) -> bytes:

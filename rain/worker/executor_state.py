@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class ExecutorState:
     """A live executor."""
 
-    __slots__ = ("_begun", "_forbidden", "codec", "connection", "directories", "due", "group_end", "number",
-                 "process", "reader", "reported", "stop_is_told", "timer", "type", "unsent", "values")  # fmt: skip
+    __slots__ = ("_begun", "_forbidden", "codec", "connection", "directories", "due", "group_end", "log_ends", "number",
+                 "process", "reader", "reported", "stop_is_told", "timer", "type", "unfinished", "unsent",
+                 "values")  # fmt: skip
 
     def __init__(self, number: int, type: str, process: ExecutorProcess, values: str | None) -> None:
         self.number = number
@@ -43,6 +44,10 @@ class ExecutorState:
         #: calls reported: the number of the last one
         self.reported = 0
         self.unsent = bytearray()
+        #: sizes of its logs of stdout and stderr: what was written up to here is known to be of other runs
+        self.log_ends = (0, 0)
+        #: the run that it had begun when it was given up
+        self.unfinished: Run | None = None
         #: while it ends with grace
         self.group_end: GroupEnd | None = None
         self.stop_is_told = False
@@ -52,8 +57,34 @@ class ExecutorState:
 
     def running(self) -> TaskKey | None:
         """The run which the executor began and did not report."""
+        run = self.running_run()
+        return None if run is None else run.key
+
+    def running_run(self) -> Run | None:
+        """The same, as it was sent."""
         index = self._progress() - self.reported - 1
-        return self.due[index].key if 0 <= index < len(self.due) else None
+        return self.due[index] if 0 <= index < len(self.due) else None
+
+    @property
+    def condition(self) -> str:
+        """`coming`, `idle`, `busy` or `stopping`."""
+        if self.group_end is not None:
+            return "stopping"
+        if self.codec is None:
+            return "coming"
+        return "busy" if self.due else "idle"
+
+    def written_by(self, run: Run) -> list[tuple[int, int, int, int, int, int]]:
+        """What this run, which is the last one, wrote, told as by an executor that knows of tasks."""
+        before, after = self.log_ends, self.process.log_ends()
+        if after[0] <= before[0] and after[1] <= before[1]:
+            return []
+        starts = min(before[0], after[0]), min(before[1], after[1])
+        return [(run.key[1], run.key[2], starts[0], after[0], starts[1], after[1])]
+
+    def written_by_call(self) -> list[tuple[int, int, int, int, int, int]]:
+        """The same of the call under way, whose result has come, of an executor that gets one at a time."""
+        return self.written_by(self.due[0]) if self.is_calling() else []
 
     def _progress(self) -> int:
         return self.process.progress() if self._begun is None else self._begun

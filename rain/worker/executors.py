@@ -7,22 +7,20 @@ import contextlib
 import logging
 import os
 import socket
-from dataclasses import replace
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rain.common import fs
 from rain.common.comm import FrameError
 from rain.common.failure import Failure
 from rain.worker.core.events import (
-    BlockEnd,
     ExecutorLost,
     ExecutorReady,
     ExecutorStopped,
     RunFailed,
     RunKept,
-    RunResult,
     RunsEnded,
     StoreFailed,
 )
@@ -34,20 +32,23 @@ from rain.worker.executor_frames import (
     check_row,
     read_registration,
 )
-from rain.worker.executor_outputs import take_outputs
+from rain.worker.executor_outputs import take_result
 from rain.worker.executor_process import ExecutorProcess, describe_status, python_command
 from rain.worker.executor_state import ExecutorState as _Executor
 from rain.worker.foreign_codec import ForeignCodec
 from rain.worker.grace import GroupEnd
-from rain.worker.store import INLINE_LIMIT, StoreError
+from rain.worker.store import INLINE_LIMIT
+from rain.worker.task_logs import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rain.process import Guard
     from rain.worker.core.actions import Run
-    from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
+    from rain.worker.core.events import ObjectKey, RunResult, TaskKey, WorkerEvent
+    from rain.worker.executor_frames import Results
     from rain.worker.store import Store
+    from rain.worker.task_logs import TaskLogs
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class ExecutorPool:
         workdir: work directories are made in `executors/work` below it.
         logdir: logs are written to `executors` below it.
         store: gives values of inputs and takes results.
+        task_logs: told of what runs wrote.
         report: takes events.
         register_timeout: seconds from start to registration.
         guard: told of all process groups, None without.
@@ -83,6 +85,7 @@ class ExecutorPool:
         workdir: str | os.PathLike[str],
         logdir: str | os.PathLike[str],
         store: Store,
+        task_logs: TaskLogs,
         report: Callable[[WorkerEvent], None],
         register_timeout: float,
         guard: Guard | None = None,
@@ -94,6 +97,7 @@ class ExecutorPool:
         for directory in (self._work, self._logs):
             directory.mkdir(parents=True, exist_ok=True)
         self._store = store
+        self._task_logs = task_logs
         self._report = report
         self._register_timeout = register_timeout
         self._guard = guard
@@ -151,6 +155,7 @@ class ExecutorPool:
                 state.process.kill_group()
                 return
             run = state.due[0]
+            state.log_ends = state.process.log_ends()
             try:
                 frames = state.codec.calls([run])
             except CallError as error:
@@ -209,6 +214,18 @@ class ExecutorPool:
         """By the number of their executor, those that are ending included."""
         return {state.number: state.process for state in (*self._ending.values(), *self._executors.values())}
 
+    def under_way(self, session: int, task: int) -> UnderWay | None:
+        """The run of a task, or of the block to which it belongs, that an executor has begun and not reported."""
+        for state in (*self._executors.values(), *self._ending.values()):
+            run = state.running_run()
+            if run is not None and run.key[0] == session and 0 <= task - run.key[1] < max(run.members, 1):
+                return UnderWay(state.number, state.log_ends, bool(run.members))
+        return None
+
+    def conditions(self) -> Counter[str]:
+        """How many executors are `coming`, `idle`, `busy`, `stopping`."""
+        return Counter(state.condition for state in (*self._executors.values(), *self._ending.values()))
+
     async def close(self) -> None:
         """Kill all executors and wait until they are gone, a few seconds at most."""
         for state in list(self._executors.values()):
@@ -263,6 +280,7 @@ class ExecutorPool:
             state.codec = PythonCodec(self._store, self._input_missing)
         else:
             state.codec = ForeignCodec(registration.encoding, self._store, self._input_missing)
+        state.log_ends = state.process.log_ends()
         self._send(state, state.codec.welcome(state.values, INLINE_LIMIT))
         self._report(ExecutorReady(state.number))
 
@@ -321,8 +339,7 @@ class ExecutorPool:
                 if state.codec is None:
                     self._registered(state, payload)
                 else:
-                    results = state.codec.results(payload)
-                    self._take(state, results.rows, results.cached)
+                    self._take(state, state.codec.results(payload))
                     if state.codec.one_at_a_time:
                         self._call_next(state)
         except FrameError as error:
@@ -337,12 +354,13 @@ class ExecutorPool:
         running = state.running() or (state.due[0].key if state.due else None)
         self._lose(state, running, f"Malformed message from the executor: {defect}")
 
-    def _take(self, state: _Executor, rows: list[list[Any]], cached: list[ObjectKey]) -> None:
+    def _take(self, state: _Executor, frame: Results) -> None:
         """Take a frame of results in, in one pass."""
+        self._note_written(state, state.due, state.written_by_call() or frame.written)
         results: list[RunResult | RunFailed] = []
         due = state.due
         defect: str | None = None
-        for row in rows:
+        for row in frame.rows:
             try:
                 check_row(row)
                 if not due:
@@ -353,10 +371,8 @@ class ExecutorPool:
                     raise FrameError(f"a result of task {row[0]}, run {row[1]}; due was task {key[1]}, run {key[2]}")
                 if len(row) == 5:
                     results.append(RunFailed(key, Failure.from_map(row[4]), row[2], row[3]))
-                elif run.members:
-                    results.append(self._block_result(state, run, row))
                 else:
-                    results.append(self._result(state, run, row))
+                    results.append(take_result(self._store, run, row, state.directories))
             except FrameError as error:
                 defect = str(error)
             except (TypeError, ValueError, LookupError) as error:
@@ -365,33 +381,14 @@ class ExecutorPool:
                 break
             due.popleft()
             state.reported += 1
-        if results or cached:
-            self._report(RunsEnded(state.number, results, cached))
+        if results or frame.cached:
+            self._report(RunsEnded(state.number, results, frame.cached))
         if defect is not None:
             raise FrameError(defect)
 
-    def _result(self, state: _Executor, run: Run, row: list[Any]) -> RunResult | RunFailed:
-        _, _, start, duration, info, outputs = row
-        if len(outputs) != len(run.outputs):
-            raise FrameError(f"{len(outputs)} outputs of task {run.key[1]}, which has {len(run.outputs)}")
-        try:
-            taken = take_outputs(self._store, run, outputs, state.directories)
-        except StoreError as error:
-            return RunFailed(run.key, _not_stored(error, run), start, duration)
-        return RunResult(run.key, start, duration, info, taken)
-
-    def _block_result(self, state: _Executor, run: Run, row: list[Any]) -> RunResult | RunFailed:
-        _, _, start, duration, info, outputs, packed, ran = row
-        if not (type(packed) is bytes and type(ran) is int and 0 < ran <= run.members and len(outputs) <= 1):
-            raise FrameError(f"a result of block {run.key[1]} of a wrong form")
-        if not outputs:
-            return RunResult(run.key, start, duration, info, [], BlockEnd(packed, ran))
-        stored = run.outputs[0] + ran - 1
-        try:
-            taken = take_outputs(self._store, replace(run, outputs=(stored,)), outputs, state.directories)
-        except StoreError as error:  # the members run one by one then, and the one to blame fails alone
-            return RunFailed(run.key, _not_stored(error, run), start, duration)
-        return RunResult(run.key, start, duration, info, taken, BlockEnd(packed, ran, stored))
+    def _note_written(self, state: _Executor, runs: Iterable[Run], written: Sequence[Sequence[int]]) -> None:
+        if written:
+            state.log_ends = self._task_logs.executor_wrote(state.number, runs, written)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -467,6 +464,7 @@ class ExecutorPool:
     def _take_out(self, state: _Executor) -> None:
         self._executors.pop(state.number, None)
         self._ending[state.process.pid] = state
+        state.unfinished = state.running_run()
         if state.timer is not None:
             state.timer.cancel()
             state.timer = None
@@ -482,6 +480,8 @@ class ExecutorPool:
 
     def _clean(self, state: _Executor) -> None:
         del self._ending[state.process.pid]
+        if state.unfinished is not None and not state.unfinished.members:
+            self._note_written(state, [state.unfinished], state.written_by(state.unfinished))
         if self._guard is not None:
             self._guard.remove_group(state.process.pid)
         try:
@@ -492,7 +492,3 @@ class ExecutorPool:
             log.warning("Files of executor %d are left: %s", state.number, error)
         if not self._ending and self._all_ended is not None:
             self._all_ended.set()
-
-
-def _not_stored(error: StoreError, run: Run) -> Failure:
-    return Failure("task", str(error), session=run.key[0], task=run.key[1], attempts=run.key[2])

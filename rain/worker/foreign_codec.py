@@ -146,7 +146,7 @@ class ForeignCodec:
         keys = [(key[0], key[1]) for key in cached]
         self._cached.update(keys)
         self._run = None
-        return Results([row], keys)
+        return Results([row], keys, [])
 
     def _outputs(self, run: Run, data: dict[Any, Any], info: dict[Any, Any]) -> list[list[Any]]:
         success = data.get("success")

@@ -31,10 +31,14 @@ from rain.worker.core.core import WorkerCore
 from rain.worker.detect import offered_resources
 from rain.worker.dumping import completed
 from rain.worker.executors import ExecutorPool
+from rain.worker.gathering import Gatherer
+from rain.worker.inquiries import Inquiries
 from rain.worker.monitor import MemoryMonitor
 from rain.worker.options import WorkerOptions
-from rain.worker.shell import Parts, WorkerShell
+from rain.worker.parts import Parts
+from rain.worker.shell import WorkerShell
 from rain.worker.store import Store
+from rain.worker.task_logs import TaskLogs
 from rain.worker.transfers import StoreSource, Transfers
 
 if TYPE_CHECKING:
@@ -190,10 +194,12 @@ class Worker:
 
         self._shell = WorkerShell(core, loop=loop, clock=clock, supervisor=self)
         report = self._shell.report
+        task_logs = TaskLogs(setup.logdir)
         self._threads = ThreadPoolExecutor(_BUILTIN_THREADS, "rain-builtin")
         self._builtins = Builtins(
             loop=loop,
             store=store,
+            task_logs=task_logs,
             report=report,
             wall_clock=clock,
             sandboxes=setup.workdir / SANDBOXES,
@@ -208,6 +214,7 @@ class Worker:
             workdir=setup.workdir,
             logdir=setup.logdir,
             store=store,
+            task_logs=task_logs,
             report=report,
             register_timeout=options.executor_timeout,
             guard=setup.guard,
@@ -218,7 +225,15 @@ class Worker:
         )
         self._store = store
         self._log_tail = setup.log_tail
-        self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins, self._complete))
+        self._source = StoreSource(store, loop, report)
+        inquiries = Inquiries(
+            loop=loop,
+            task_logs=task_logs,
+            under_way=self._executors.under_way,
+            gatherer=Gatherer(store, self._executors, self._transfers, self._source),
+            secret=options.secret,
+        )
+        self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins, inquiries, self._complete))
 
     async def run(self) -> int:
         """Work until the end; returns the exit code.
@@ -327,8 +342,7 @@ class Worker:
         """Open the data port, by default on the address under which the server sees this machine."""
         address = self._data_address or Address(Address.parse(local).host, 0)
         secret = self._options.secret
-        source = StoreSource(self._store, self._loop, self._shell.report)
-        return DataServer(address, secret, source, insecure=secret.token is None)
+        return DataServer(address, secret, self._source, insecure=secret.token is None)
 
     async def _register_again(self) -> bool:
         """Try for the reconnect timeout to become a new incarnation; False if it was in vain.

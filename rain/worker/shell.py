@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rain.protocol.messages import AssignTasks, EndSession, Heartbeat, WorkerInfo, WorkerWelcome
 from rain.worker.core.actions import (
@@ -20,6 +18,8 @@ from rain.worker.core.actions import (
     FetchObject,
     ForbidRun,
     KillExecutor,
+    Probe,
+    ReadLog,
     RunBuiltin,
     StartExecutor,
     StopBuiltin,
@@ -43,11 +43,12 @@ from rain.worker.store.errors import StoreError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from rain.protocol.messages import Message, WorkerHello
+    from rain.protocol.messages import Message, WorkerHello, WorkerMessage
     from rain.worker.core.actions import Run, WorkerAction
-    from rain.worker.core.events import ObjectKey, RunFailed, RunResult, TaskKey, WorkerEvent
+    from rain.worker.core.events import RunFailed, RunResult, TaskKey, WorkerEvent
+    from rain.worker.parts import ChannelLike, Core, Parts, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -57,107 +58,13 @@ SILENCE_LIMIT = 15.0
 """A server not heard of for so many seconds is lost."""
 TICK_INTERVAL = 0.5
 """Seconds between ticks of the core."""
+MONITORING_INTERVAL = 5.0
+"""Seconds between two messages about the machine; the first one follows the registration."""
 
 _SHORTEST_DELAY = 0.001
 _SILENT_TICKS = round(SILENCE_LIMIT / TICK_INTERVAL)
 _REMEMBERED_BATCHES = 8
 _EVENTS_IN_STORY = 20
-
-
-class Core(Protocol):
-    """What the shell needs of `WorkerCore`."""
-
-    def handle(self, events: list[WorkerEvent], now: float) -> Sequence[WorkerAction]:
-        """Take events, return what to do."""
-
-    def next_deadline(self) -> float | None:
-        """When a Tick is needed, unix seconds; None if the usual ones will do."""
-
-
-class ChannelLike(Protocol):
-    """What it needs of a `rain.net` channel."""
-
-    def send(self, message: Message) -> None:
-        """Queue a message."""
-
-    def abort(self) -> None:
-        """Close at once."""
-
-
-class StoreLike(Protocol):
-    """What it needs of the store."""
-
-    def put(self, key: ObjectKey, value: bytes) -> None:
-        """Store a value."""
-
-    def delete(self, keys: Iterable[ObjectKey]) -> None:
-        """Remove values."""
-
-
-class ExecutorsLike(Protocol):
-    """What it needs of the executor pool."""
-
-    def start(self, executor: int, type: str, env: tuple[tuple[str, str | None], ...]) -> None:
-        """Start a process."""
-
-    def call(self, executor: int, runs: list[Run]) -> None:
-        """Send a batch."""
-
-    def drop_cached(self, executor: int, objects: list[ObjectKey]) -> None:
-        """Let it forget objects."""
-
-    def kill(self, executor: int, grace: float) -> None:
-        """End its process group; with a grace above 0 ExecutorStopped follows."""
-
-    def forbid(self, executor: int, key: TaskKey) -> None:
-        """It shall not begin this run; RunKept follows if it had not."""
-
-    def end_session(self, session: int) -> None:
-        """Let all forget what they know of a session."""
-
-
-class TransfersLike(Protocol):
-    """What it needs of the transfers."""
-
-    def fetch(self, action: FetchObject) -> None:
-        """Start a transfer."""
-
-    def stop(self, key: ObjectKey) -> None:
-        """Stop it."""
-
-
-class BuiltinsLike(Protocol):
-    """What it needs of the built-in tasks."""
-
-    def run(self, run: Run) -> None:
-        """Start one."""
-
-    def stop(self, key: TaskKey, grace: float) -> None:
-        """Stop it; with a grace above 0 BuiltinStopped follows."""
-
-
-class Supervisor(Protocol):
-    """Who runs the shell. Called in the loop, never from inside the core or an action."""
-
-    def registered(self, welcome: WorkerWelcome) -> None:
-        """The server has taken this worker."""
-
-    def server_lost(self, reason: str) -> None:
-        """The connection is lost and everything stopped."""
-
-    def leave(self, code: int) -> None:
-        """The process shall end with this code; the shell does nothing any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What performs the actions. complete: adds to what the core tells for a dump what it cannot know."""
-
-    store: StoreLike
-    executors: ExecutorsLike
-    transfers: TransfersLike
-    builtins: BuiltinsLike
-    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda info: info
 
 
 class WorkerShell:
@@ -210,6 +117,8 @@ class WorkerShell:
             FetchObject: parts.transfers.fetch,
             StopFetch: self._stop_fetch,
             DeleteValues: lambda action: parts.store.delete(action.objects),
+            ReadLog: lambda action: self._answerer()(parts.inquiries.read_log(action.request)),
+            Probe: lambda action: parts.inquiries.probe(action.request, self._answerer()),
             Exit: lambda action: self._end(action.code),
         }
 
@@ -226,6 +135,7 @@ class WorkerShell:
         self._timers = []
         self._repeat(0, TICK_INTERVAL, self._tick)
         self._repeat(1, HEARTBEAT_INTERVAL, self._heartbeat)
+        self._repeat(2, MONITORING_INTERVAL, self._monitor)
 
     def messages_received(self, channel: ChannelLike, messages: list[Message]) -> None:
         """The server said something; no messages: a long one is coming."""
@@ -237,6 +147,7 @@ class WorkerShell:
                 self.report(ServerSaid(message))  # type: ignore[arg-type]
             if isinstance(message, WorkerWelcome):
                 self._supervisor.registered(message)
+                self._monitor()
 
     def channel_closed(self, channel: ChannelLike, reason: str) -> None:
         """The connection ended."""
@@ -319,6 +230,7 @@ class WorkerShell:
                 for session in sorted(self._sessions):
                     self._parts.executors.end_session(session)
                 self._sessions.clear()
+                self._parts.inquiries.forget()
 
     def _note_ends(self, events: list[WorkerEvent]) -> None:
         for event in events:
@@ -352,6 +264,16 @@ class WorkerShell:
             if isinstance(message, WorkerInfo) and "state" in message.info:
                 message = WorkerInfo(message.seq, self._parts.complete(message.info))
             self._channel.send(message)
+
+    def _answerer(self) -> Callable[[WorkerMessage], None]:
+        """Sends messages over the connection of this moment; nothing when it is not that any more."""
+        channel = self._channel
+
+        def answer(message: WorkerMessage) -> None:
+            if channel is not None and channel is self._channel:
+                channel.send(message)
+
+        return answer
 
     def _start_executor(self, action: StartExecutor) -> None:
         self._live[action.executor] = deque(maxlen=_REMEMBERED_BATCHES)
@@ -471,6 +393,9 @@ class WorkerShell:
     def _heartbeat(self) -> None:
         if self._channel is not None:
             self._channel.send(Heartbeat())
+
+    def _monitor(self) -> None:
+        self._parts.inquiries.gather(self._answerer())
 
 
 def _short(thing: object) -> str:

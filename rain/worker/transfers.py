@@ -68,6 +68,9 @@ class Transfers:
         report: gets the events, in the loop's thread.
         relay: address of the server, which hands out values of workers that cannot be reached from here.
         pauses: seconds between attempts.
+
+    Attributes:
+        received: bytes of all values fetched.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Transfers:
         self._report = report
         self._relay = relay
         self._pauses = pauses
+        self.received = 0
         self._client = DataClient(secret)
         self._threads = ThreadPoolExecutor(THREADS, "rain-transfer")
         self._transfers: dict[ObjectKey, _Transfer] = {}
@@ -205,6 +209,7 @@ class Transfers:
         except StoreError as error:
             self._report(StoreFailed(key, str(error)))
             return
+        self.received += end.size
         self._report(ObjectArrived(key, end.size))
 
 
@@ -288,6 +293,9 @@ class StoreSource:
         store: the values.
         loop: the event loop of the worker.
         report: gets `StoreFailed`, in the loop's thread.
+
+    Attributes:
+        sent: bytes of all pieces given.
     """
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, report: Callable[[WorkerEvent], None]) -> None:
@@ -295,6 +303,8 @@ class StoreSource:
         self._loop = loop
         self._report = report
         self._tars: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self.sent = 0
+        self._counting = threading.Lock()
 
     def _keep_tar(self, key: ObjectKey) -> None:
         """Somebody reads a tree: its tar is kept for a while."""
@@ -316,7 +326,10 @@ class StoreSource:
                 size, flags = self._store.read_size(key), TAR
             else:
                 size, flags = self._store.size(key), 0
-            return OK, flags, size, self._store.read(key, offset, length or max(size - offset, 0))
+            data = self._store.read(key, offset, length or max(size - offset, 0))
+            with self._counting:
+                self.sent += len(data)
+            return OK, flags, size, data
         except KeyError:
             return NOT_HERE, 0, 0, b""
         except StoreError as error:

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from rain.cli.connection import KnownServer, ask, find_server
+from rain.cli import connection
+from rain.cli.connection import KnownServer, Talk, ask, find_server
 from rain.common.errors import InvalidRequestError, RainConnectionError, RainException, RainTimeoutError
 from rain.common.failure import Failure
 from rain.net import blocking
@@ -150,3 +151,41 @@ def test_timeout(channel):
     with pytest.raises(RainTimeoutError, match="has not answered"):
         ask(SERVER, GetServerInfo(1), ServerInfo, 0.05)
     assert fake.closed
+
+
+def test_several_questions(channel):
+    """Each answer belongs to its question, also when a late one comes in between."""
+    fake = channel(
+        [Accepted(1)], [Accepted(1), ServerInfo(2, {"a": 1})], [Refused(1, Failure("invalid", "old").to_map())]
+    )
+    with Talk(SERVER, 10.0) as talk:
+        assert talk.ask(StopServer, Accepted) == Accepted(1)
+        assert talk.ask(GetServerInfo, ServerInfo).info == {"a": 1}
+        fake.script.append([Refused(3, Failure("invalid", "not now").to_map())])
+        with pytest.raises(InvalidRequestError, match="not now"):
+            talk.ask(GetServerInfo, ServerInfo)
+    assert fake.sent == [StopServer(1), GetServerInfo(2), GetServerInfo(3)]
+    assert fake.closed
+
+
+def test_signs_of_life(channel, monkeypatch):
+    """A server that takes its time hears that somebody waits."""
+    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1e-9)
+    fake = channel([], [], [Accepted(1)])
+    with Talk(SERVER, 10.0) as talk:
+        assert talk.ask(StopServer, Accepted) == Accepted(1)
+    assert fake.sent == [StopServer(1), Heartbeat(), Heartbeat()]
+
+
+def test_the_timeout_is_for_everything(channel):
+    """Until it is renewed; what is said then is up to the verb."""
+    channel([Accepted(1)], [Accepted(3)])
+    with Talk(SERVER, 10.0) as talk:
+        talk.ask(StopServer, Accepted)
+        talk.timeout = 0.0
+        talk.renew()
+        with pytest.raises(RainTimeoutError, match="too many of them; give a larger --timeout"):
+            talk.ask(StopServer, Accepted, "too many of them")
+        talk.timeout = 10.0
+        talk.renew()
+        assert talk.ask(StopServer, Accepted) == Accepted(3)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -81,10 +83,15 @@ def test_start_status_stop(rain, tmp_path):
     text = rain.start("--local-workers=[1,2]").stdout
     assert "with 2 workers" in text
     address = text.split()[4]
+    url = re.search(r"Dashboard: (http://127\.0\.0\.1:\d+/)\?token=(\w{64})\n", text)
+    assert url is not None
+    with urllib.request.urlopen(f"{url[1]}health", timeout=20) as health:
+        assert health.read() == b"ok"
 
     document = json.loads(rain("status", "--output", "json").stdout)
     assert document["server"]["address"] == address
     assert document["server"]["sessions"] == 0
+    assert document["server"]["http_url"] == url[1]
     assert sorted(worker["resources"]["cpus"] for worker in document["workers"]) == [1, 2]
 
     ids = rain("status", "--output", "quiet", "--server", address).stdout.split()

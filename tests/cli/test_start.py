@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from rain.cli.main import build_parser
-from rain.cli.start import _server_command, _worker_command, plan_of
+from rain.cli.start import _dashboard_url, _server_command, _worker_command, plan_of
+from rain.net.access import AccessFile
 from rain.net.address import Address
 
 ADDRESS = Address("127.0.0.1", 7210)
@@ -80,6 +81,39 @@ def test_command_lines(tmp_path):
         "--config",
         "workers.toml",
     ]
+
+
+def test_http_options():
+    """They reach the server, and only it."""
+    options = ["--http-listen=0.0.0.0:7333", "--http-auth", "--http-allow-origin=https://Hub.example"]
+    full = plan("--simple", *options)
+    wanted = ["--http-listen", "0.0.0.0:7333", "--http-auth", "--http-allow-origin", "https://hub.example"]
+    assert _server_command(full)[-5:] == wanted
+    assert not any("http" in argument for argument in _worker_command(full, 0, ADDRESS))
+    assert plan("--simple", "--http-listen=none").http_listen == "none"
+    assert plan("--simple", "--http-listen=192.0.2.1").http_listen == "192.0.2.1:7222"
+
+
+@pytest.mark.parametrize("wrong", ["--http-listen=a:b", "--http-allow-origin=hub", "--http-listen="])
+def test_wrong_http_options(wrong, capsys):
+    with pytest.raises(SystemExit):
+        plan("--simple", wrong)
+    assert "usage: rain start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "addresses", "token", "url"),
+    [
+        ((), ["10.0.0.1"], "a b", "http://127.0.0.1:1/?token=a%20b"),
+        ((), ["127.0.0.1"], None, "http://127.0.0.1:1/"),
+        (("--http-listen=0.0.0.0:1",), ["10.0.0.1", "127.0.0.1"], "s", "http://10.0.0.1:1/?token=s"),
+        (("--http-listen=[::]:1",), ["2001:db8::1"], "s", "http://[2001:db8::1]:1/?token=s"),
+        (("--http-listen=node:1",), ["10.0.0.1"], "s", "http://node:1/?token=s"),
+    ],
+)
+def test_url_of_the_dashboard(options, addresses, token, url):
+    access = AccessFile("id", "node", addresses, 7210, 1, token, None, 1)
+    assert _dashboard_url(plan("--simple", *options), access, 1) == url
 
 
 def test_default_log_directory():

@@ -62,6 +62,24 @@ struct Message {
     tasksExplained @51 :TasksExplained;
     getCounts @52 :GetCounts;
     counts @53 :Counts;
+    listSessions @54 :ListSessions;
+    listTasks @55 :ListTasks;
+    listObjects @56 :ListObjects;
+    getSpecs @57 :GetSpecs;
+    getTaskLog @58 :GetTaskLog;
+    stopWorkers @59 :StopWorkers;
+    checkNetwork @60 :CheckNetwork;
+    sessionList @61 :SessionList;
+    taskList @62 :TaskList;
+    objectList @63 :ObjectList;
+    specs @64 :Specs;
+    taskLog @65 :TaskLog;
+    networkChecked @66 :NetworkChecked;
+    workerMonitoring @67 :WorkerMonitoring;
+    taskLogRead @68 :TaskLogRead;
+    peersProbed @69 :PeersProbed;
+    readTaskLog @70 :ReadTaskLog;
+    probePeers @71 :ProbePeers;
   }
 }
 
@@ -412,3 +430,130 @@ struct WorkerRuns {
 }
 
 struct StopWorker {}
+
+struct ListSessions {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+}
+
+struct ListTasks {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  first @2 :UInt32;
+  last @3 :UInt32;
+  states @4 :Data;
+  name @5 :Text;
+}
+
+struct ListObjects {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  first @2 :UInt32;
+  last @3 :UInt32;
+  kept @4 :UInt8;
+  label @5 :Text;
+}
+
+struct GetSpecs {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  ids @2 :Data;                   # u32
+}
+
+struct GetTaskLog {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  task @2 :UInt32;
+  stream @3 :Text;
+  offset @4 :UInt64;
+  limit @5 :UInt32;
+}
+
+struct StopWorkers {
+  seq @0 :UInt64;
+  workers @1 :Data;               # msgpack: list of str
+  now @2 :Bool;
+}
+
+struct CheckNetwork {
+  seq @0 :UInt64;
+}
+
+struct SessionList {
+  seq @0 :UInt64;
+  sessions @1 :Data;              # msgpack: map
+}
+
+struct TaskList {
+  seq @0 :UInt64;
+  ids @1 :Data;                   # u32
+  states @2 :Data;
+  names @3 :Data;                 # msgpack: list of str
+  types @4 :Data;                 # msgpack: list of str
+  workers @5 :Data;               # msgpack: list of str
+  starts @6 :Data;                # f64
+  durations @7 :Data;             # f64
+  next @8 :UInt32;
+}
+
+struct ObjectList {
+  seq @0 :UInt64;
+  ids @1 :Data;                   # u32
+  states @2 :Data;
+  labels @3 :Data;                # msgpack: list of str
+  sizes @4 :Data;                 # u64
+  kept @5 :Data;
+  producers @6 :Data;             # u32
+  next @7 :UInt32;
+}
+
+struct Specs {
+  seq @0 :UInt64;
+  specs @1 :Data;                 # msgpack: list of bytes or nil
+}
+
+struct TaskLog {
+  seq @0 :UInt64;
+  data @1 :Data;
+  offset @2 :UInt64;
+  size @3 :UInt64;
+  ended @4 :Bool;
+  hint @5 :Text;
+}
+
+struct NetworkChecked {
+  seq @0 :UInt64;
+  result @1 :Data;                # msgpack: map
+}
+
+struct WorkerMonitoring {
+  info @0 :Data;                  # msgpack: map
+}
+
+struct TaskLogRead {
+  seq @0 :UInt64;
+  data @1 :Data;
+  offset @2 :UInt64;
+  size @3 :UInt64;
+  ended @4 :Bool;
+  hint @5 :Text;
+}
+
+struct PeersProbed {
+  seq @0 :UInt64;
+  errors @1 :Data;                # msgpack: list of str
+}
+
+struct ReadTaskLog {
+  seq @0 :UInt64;
+  session @1 :UInt32;
+  task @2 :UInt32;
+  stream @3 :Text;
+  offset @4 :UInt64;
+  limit @5 :UInt32;
+}
+
+struct ProbePeers {
+  seq @0 :UInt64;
+  addresses @1 :Data;             # msgpack: list of str
+}

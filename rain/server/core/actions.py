@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rain.eventlog.records import Record as EventRecord
 from rain.protocol.messages import Message
 
 
@@ -60,10 +61,17 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Something happened that belongs into the event log."""
+
+    record: EventRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """End the process with this code."""
 
     code: int
 
 
-ServerAction = Send | Drop | WriteConstant | ShareConstant | DropConstants | Log | Exit
+ServerAction = Send | Drop | WriteConstant | ShareConstant | DropConstants | Log | Record | Exit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rain.common.blocks import STORED, BlockResult
 from rain.common.lines import one_line
 from rain.protocol.messages import DeleteObjects
-from rain.server.core import completion
+from rain.server.core import completion, recording
 from rain.server.core.blocks import Results, cut, dissolve, settle_claim, single_out
 from rain.server.core.completion import back_to_waiting, feed_consumers, finish, is_current, unassign
 from rain.server.core.graph import FINISHED, NOT_ASSIGNED
@@ -30,6 +30,8 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
     if not message.blocks and (not graph.blocks or graph.blocks.keys().isdisjoint(message.tasks)):
         completion.tasks_done(state, session, worker, message)
         return
+    known = recording.announced(session, message)
+    accepted: list[tuple[int, int, int]] = []
     at = 0
     for k, task in enumerate(message.tasks):
         packed = message.blocks[k] if message.blocks else None
@@ -37,11 +39,14 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
             if task in graph.blocks and is_current(session, worker, task, message.runs[k]):
                 raise ReportError(f"the block of task {session.id_of(task)} is reported as a task")
             if not graph.is_task(task):
-                return  # without its outputs the columns cannot be read on
+                break  # without its outputs the columns cannot be read on
             outputs = len(graph.outputs_of(task))
             check_run(message, k, at, outputs)
-            completion.task_done(state, session, worker, message, k, at)
+            if completion.task_done(state, session, worker, message, k, at):
+                accepted.append((task, k, at))
         else:
+            recording.some_runs_finished(state, session, worker, message, accepted, known)
+            accepted = []
             result = _unpacked(packed)
             outputs = 1 if result.end == STORED else 0
             check_run(message, k, at, outputs)
@@ -49,6 +54,7 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
         if session.failure is not None:
             return
         at += outputs
+    recording.some_runs_finished(state, session, worker, message, accepted, known)
 
 
 def _unpacked(packed: bytes) -> BlockResult:
@@ -77,14 +83,17 @@ def _run_ended(
         or (result.end is None and result.done != block.count)
     ):
         raise ReportError(f"{result.done} members reported of task {session.id_of(row)}")
+    is_announced = row in session.began
     unassign(session, worker, row)
     graph.state[row] = NOT_ASSIGNED
+    start = message.starts[k]
     if result.done == block.count:
-        _finish_block(state, session, worker, block, message.starts[k], result)
+        _finish_block(state, session, worker, block, start, result, is_announced=is_announced)
         return
     if result.done:
         done = cut(session, block, result.done)
-        _finish_block(state, session, worker, done, message.starts[k], result)
+        _finish_block(state, session, worker, done, start, result, is_announced=is_announced)
+        is_announced = False
     is_named = result.end == STORED or isinstance(result.end, dict)
     has_rest = block.count > is_named
     if is_named:
@@ -92,7 +101,7 @@ def _run_ended(
         (member,) = single_out(session, block, 1)
         if has_rest:
             session.returned[row] = session.returned.get(row, 0) + 1
-        _member_ended(state, session, worker, member, message, k, at, result)
+        _member_ended(state, session, worker, member, message, k, at, result, is_announced=is_announced)
     else:
         session.returned[row] = session.returned.get(row, 0) + 1
     if has_rest and session.failure is None and graph.state[row] == NOT_ASSIGNED:
@@ -114,10 +123,18 @@ def _outdated(
 
 
 def _finish_block(
-    state: ServerState, session: Session, worker: Worker, block: Block, start: float, result: BlockResult
+    state: ServerState,
+    session: Session,
+    worker: Worker,
+    block: Block,
+    start: float,
+    result: BlockResult,
+    *,
+    is_announced: bool,
 ) -> None:
     """All members of the block succeeded."""
     graph, row = session.graph, block.row
+    recording.members_finished(state, session, worker, block, start, result, is_announced=is_announced)
     seconds = sum(result.durations)
     completion.succeeded(session, worker, row, start, seconds / block.count, None)
     block.results = Results(result)
@@ -143,15 +160,20 @@ def _member_ended(
     k: int,
     at: int,
     result: BlockResult,
+    *,
+    is_announced: bool,
 ) -> None:
     """The member that ended the run of its block: it failed, or its output is in the worker's store."""
     if isinstance(result.end, dict):
-        completion.run_failed(state, session, worker, task, result.end, result.start, result.duration)
+        times = result.start, result.duration
+        completion.run_failed(state, session, worker, task, result.end, *times, is_announced=is_announced)
         return
     info = message.infos[k] if message.infos else None
     completion.succeeded(session, worker, task, result.start, result.duration, info)
     completion.commit_outputs(state, session, worker, task, message, at)
     finish(state, session, task)
+    when = array("d", [result.start]), array("d", [result.duration])
+    recording.run_of_member_finished(state, session, worker, task, *when, message.sizes[at], is_announced=is_announced)
 
 
 def task_failed(state: ServerState, session: Session, worker: Worker, message: TaskFailed) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.common.lines import one_line
+from rain.server.core import recording
 from rain.server.core.ending import attempts, run_is_gone
 from rain.server.core.failing import fail_task
 from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
@@ -34,37 +36,52 @@ def is_current(session: Session, worker: Worker, task: int, run: int) -> bool:
 
 def tasks_started(state: ServerState, session: Session, worker: Worker, message: TasksStarted) -> None:
     """Runs began."""
+    began = []
     for task, run in zip(message.tasks, message.runs, strict=True):
         if is_current(session, worker, task, run):
             session.graph.state[task] = RUNNING
             session.began[task] = state.now
             worker.withdrawing.discard((session.number, task))
+            began.append(task)
+    if began:
+        recording.runs_started(state, session, worker, message, began)
 
 
 def tasks_done(state: ServerState, session: Session, worker: Worker, message: TasksDone) -> None:
     """Runs succeeded: commit their results, each task exactly once."""
     graph = session.graph
+    known = recording.announced(session, message)
+    outdated = set()
+    begins = array("I")
     at = 0
     for k, task in enumerate(message.tasks):
         if not graph.is_task(task):
-            return  # without its outputs the columns cannot be read on
+            break  # without its outputs the columns cannot be read on
         outputs = len(graph.outputs_of(task))
         check_run(message, k, at, outputs)
-        task_done(state, session, worker, message, k, at)
+        if not task_done(state, session, worker, message, k, at):
+            outdated.add(k)
+        begins.append(at)
         at += outputs
+    if not outdated and len(begins) == len(message.tasks):
+        recording.all_runs_finished(state, session, worker, message, known)
+    else:
+        accepted = [(message.tasks[k], k, begin) for k, begin in enumerate(begins) if k not in outdated]
+        recording.some_runs_finished(state, session, worker, message, accepted, known)
 
 
-def task_done(state: ServerState, session: Session, worker: Worker, message: TasksDone, k: int, at: int) -> None:
-    """The run at position `k` of the message succeeded; its outputs begin at `at`."""
+def task_done(state: ServerState, session: Session, worker: Worker, message: TasksDone, k: int, at: int) -> bool:
+    """The run at position `k` of the message succeeded; its outputs begin at `at`. False if nobody waits for it."""
     task = message.tasks[k]
     if not is_current(session, worker, task, message.runs[k]):
         outdated_result(state, session, worker, task, message.runs[k])
-        return
+        return False
     unassign(session, worker, task)
     info = message.infos[k] if message.infos else None
     succeeded(session, worker, task, message.starts[k], message.durations[k], info)
     commit_outputs(state, session, worker, task, message, at)
     finish(state, session, task)
+    return True
 
 
 def succeeded(session: Session, worker: Worker, task: int, start: float, duration: float, info: bytes | None) -> None:
@@ -177,8 +194,10 @@ def task_failed(state: ServerState, session: Session, worker: Worker, message: T
         outdated_result(state, session, worker, task, message.run)
         return
     reported_failure(message.failure)
+    is_announced = task in session.began
     unassign(session, worker, task)
-    run_failed(state, session, worker, task, message.failure, message.start, message.duration)
+    times = message.start, message.duration
+    run_failed(state, session, worker, task, message.failure, *times, is_announced=is_announced)
 
 
 def run_failed(
@@ -189,12 +208,16 @@ def run_failed(
     failure: dict[str, Any],
     start: float,
     duration: float,
+    *,
+    is_announced: bool,
 ) -> None:
     """The run of a task, which the worker does not have any more, failed: again, or for good."""
     graph = session.graph
     graph.state[task] = NOT_ASSIGNED
     graph.start[task], graph.duration[task] = start, duration
     graph.last_worker[task] = worker.incarnation
+    if start and not is_announced:
+        recording.run_began(state, session, task, worker.worker_id)
     reported = Failure.from_map(failure)
     failures = session.failures[task] = session.failures.get(task, 0) + 1
     if reported.retriable and failures <= session.templates[graph.template[task]].retries:
@@ -202,6 +225,7 @@ def run_failed(
         state.log("info", f"task {session.task_name(task)} failed on {worker.worker_id} and runs again")
         why = one_line(reported.message)
         note(state, session, task, f"run {attempts(session, task)} failed on {worker.worker_id}: {why}; runs again")
+        recording.task_runs_again(state, session, task, f"failed on {worker.worker_id}: {why}")
         back_to_waiting(state, session, task)
         return
     fail_task(state, session, task, reported, worker.worker_id)

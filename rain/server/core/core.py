@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rain.common.failure import Failure
 from rain.protocol.messages import (
     Cancel,
+    CheckNetwork,
     CloseSession,
     ConstantPiece,
     Explain,
@@ -17,19 +18,27 @@ from rain.protocol.messages import (
     GetDump,
     GetInfos,
     GetServerInfo,
+    GetSpecs,
     GetStates,
+    GetTaskLog,
     Heartbeat,
+    ListObjects,
+    ListSessions,
+    ListTasks,
     Message,
     NewSession,
     ObjectsMissing,
     ObjectsStored,
+    PeersProbed,
     SessionWarning,
     StopServer,
     StopWaiting,
+    StopWorkers,
     SubmitBlock,
     SubmitChunk,
     SubmitCommit,
     TaskFailed,
+    TaskLogRead,
     TasksDone,
     TasksReturned,
     TasksStarted,
@@ -39,19 +48,26 @@ from rain.protocol.messages import (
     WorkerDigest,
     WorkerHello,
     WorkerInfo,
+    WorkerMonitoring,
     WorkerRuns,
     WorkerWelcome,
 )
 from rain.server.core import (
     block_runs,
     completion,
+    draining,
     ending,
     explain,
     fetches,
+    forwarding,
     infos,
     inspection,
+    listing,
+    monitoring,
+    recording,
     recovery,
     requests,
+    task_specs,
     waits,
     watchdog,
 )
@@ -120,8 +136,13 @@ class ServerCore:
                     recovery.constant_lost(state, session, event.object_id, event.reason)
         if state.info_requests:
             inspection.settle_info_requests(state)
+        if state.log_requests or state.network_check is not None:
+            forwarding.settle_forwarded(state)
+        if state.stop_requests:
+            draining.answer_stopped(state)
         if state.stopping is not None:
             requests.settle_stop(state)
+        recording.flush_ended(state)
         state.flush_deletes()
         schedule(state)
         balance(state)
@@ -143,6 +164,10 @@ class ServerCore:
         workers = self.state.workers
         return [(w, workers[w].worker_id) for w in sorted(known.graph.replicas_of(row)) if w in workers]
 
+    def metrics(self) -> monitoring.Metrics:
+        """Figures for monitoring systems."""
+        return monitoring.metrics(self.state)
+
     def value(self, session: int, obj: int) -> bytes | None:
         """The value of an object if the core itself has it; for the shell, which serves data connections."""
         known = self._live_session(session)
@@ -156,10 +181,14 @@ class ServerCore:
 
     def _joined(self, event: PeerJoined) -> None:
         state = self.state
-        if event.role == "client":
-            state.clients[event.peer] = ClientPeer(event.peer, event.address, event.local, event.python)
-        else:
+        if event.role == "worker":
             state.joining[event.peer] = (event.address, event.local, event.python)
+            return
+        is_own = event.role == "http"
+        client = ClientPeer(event.peer, event.address, event.local, event.python, is_own=is_own)
+        state.clients[event.peer] = client
+        if not is_own:
+            recording.happened(state, "ClientNew", None, {"client": event.address})
 
     def _left(self, event: PeerLeft) -> None:
         state = self.state
@@ -168,6 +197,9 @@ class ServerCore:
         if client is not None:
             for number in sorted(client.sessions):
                 end_session(state, state.sessions[number], "its client left")
+            if not client.is_own:
+                about = {"client": client.address, "error_msg": event.reason}
+                recording.happened(state, "ClientRemoved", None, about)
             for number in [n for n, request in state.info_requests.items() if request.peer == event.peer]:
                 del state.info_requests[number]
         incarnation = state.worker_of_peer.get(event.peer)
@@ -178,11 +210,12 @@ class ServerCore:
         state = self.state
         check_infeasible(state)
         watchdog.watch(state)
+        draining.drain(state)
         if not state.workers:
             for session in state.sessions.values():
                 self._warn_no_worker(session)
         timeout = state.options.idle_timeout
-        if timeout is None or state.clients or state.sessions:
+        if timeout is None or state.sessions or any(not client.is_own for client in state.clients.values()):
             state.idle_since = None
         elif state.idle_since is None:
             state.idle_since = state.now
@@ -233,6 +266,7 @@ class ServerCore:
         )
         state.worker_of_peer[peer] = incarnation
         state.workers[incarnation].story.append((state.now, "registered"))
+        recording.worker_added(state, state.workers[incarnation])
         state.log("info", f"worker {worker_id} (incarnation {incarnation}) registered with {message.resources}")
         state.send(peer, WorkerWelcome(incarnation, worker_id))
 
@@ -245,17 +279,15 @@ class ServerCore:
 
     def _worker_report(self, worker: Worker, message: Message) -> None:
         state = self.state
-        if type(message) is WorkerDigest:
-            watchdog.worker_digest(state, worker, message)
-            return
-        if type(message) is WorkerRuns:
-            watchdog.worker_runs(state, worker, message)
-            return
         if type(message) is WorkerInfo:
             request = state.info_requests.get(message.seq)
             if request is not None:
                 request.missing.discard(worker.incarnation)
                 request.answers[worker.incarnation] = checked_info(message.info)
+            return
+        answer = _WORKER_ANSWERS.get(type(message))
+        if answer is not None:
+            answer(state, worker, message)
             return
         number = getattr(message, "session", None)
         session = self._live_session(number) if number is not None else None
@@ -281,11 +313,24 @@ class ServerCore:
             return internal_error(self.state, session, f"while handling {where}", traceback.format_exc())
         return None
 
+    def _plain_request(self, client: ClientPeer, message: Message) -> None:
+        """A request that belongs to no session: an internal error costs the answer."""
+        state = self.state
+        try:
+            _PLAIN_REQUESTS[type(message)](state, client, message)
+        except Exception:
+            state.errors += 1
+            what = f"internal error {state.errors} while handling {type(message).__name__} of {client.address}"
+            state.log("error", f"{what}\n{traceback.format_exc()}")
+            seq: int = getattr(message, "seq")  # noqa: B009 - all messages in the table have it
+            text = f"{what}; the server's log tells more under this number"
+            state.refuse(client.peer, seq, Failure("internal", text))
+
     def _client_message(self, client: ClientPeer, message: Message) -> None:
         state = self.state
         kind = type(message)
         if kind in _PLAIN_REQUESTS:
-            _PLAIN_REQUESTS[kind](state, client, message)
+            self._plain_request(client, message)
             return
         if type(message) is StopWaiting:
             waits.stop_waiting(state, client.peer, message)
@@ -297,7 +342,7 @@ class ServerCore:
         number: int = getattr(message, "session")  # noqa: B009 - the union's members in the table all have it
         seq: int = getattr(message, "seq", 0)
         session = state.sessions.get(number)
-        if session is None or session.peer != client.peer:
+        if session is None or (session.peer != client.peer and kind not in _FOR_ALL_SESSIONS):
             if seq:
                 state.refuse(client.peer, seq, state.no_session(number))
             return
@@ -336,6 +381,14 @@ _WORKER_REPORTS: dict[type, Callable[[ServerState, Session, Worker, Any], None]]
     ObjectsMissing: recovery.object_missing,
 }
 
+_WORKER_ANSWERS: dict[type, Callable[[ServerState, Worker, Any], None]] = {
+    WorkerDigest: watchdog.worker_digest,
+    WorkerRuns: watchdog.worker_runs,
+    WorkerMonitoring: monitoring.worker_monitoring,
+    TaskLogRead: forwarding.task_log_read,
+    PeersProbed: forwarding.peers_probed,
+}
+
 _PLAIN_REQUESTS: dict[type, Callable[[ServerState, ClientPeer, Any], None]] = {
     NewSession: requests.new_session,
     CloseSession: requests.close_session,
@@ -344,6 +397,10 @@ _PLAIN_REQUESTS: dict[type, Callable[[ServerState, ClientPeer, Any], None]] = {
     Explain: explain.explain,
     ExplainTasks: explain.explain_tasks,
     StopServer: requests.stop_server,
+    ListSessions: listing.list_sessions,
+    GetTaskLog: forwarding.get_task_log,
+    CheckNetwork: forwarding.check_network,
+    StopWorkers: draining.stop_workers,
 }
 
 _SESSION_REQUESTS: dict[type, Callable[[ServerState, Session, ClientPeer, Any], None]] = {
@@ -357,5 +414,11 @@ _SESSION_REQUESTS: dict[type, Callable[[ServerState, Session, ClientPeer, Any], 
     GetInfos: infos.get_infos,
     GetStates: infos.get_states,
     GetCounts: infos.get_counts,
+    ListTasks: listing.list_tasks,
+    ListObjects: listing.list_objects,
+    GetSpecs: task_specs.get_specs,
     Cancel: ending.cancel,
 }
+
+_FOR_ALL_SESSIONS = {GetInfos, GetStates, GetCounts, Cancel, ListTasks, ListObjects, GetSpecs}
+"""Requests about sessions of other clients are answered too: the command line is one."""

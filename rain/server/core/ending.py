@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import Cancel, Cancelled, CancelTasks, TasksStopped
+from rain.server.core import recording
 from rain.server.core.blocks import dissolve, failure_of_member, leave_run
 from rain.server.core.graph import (
     ABORTED,
@@ -119,8 +120,10 @@ def _end(state: ServerState, session: Session, task: int, final: int, failure: F
         session.began.pop(task, None)
     if final == ABORTED:
         note(state, session, task, f"aborted, because of task {session.number}/{failure.task}")
+        recording.task_ended(state, session, task, "TaskAborted")
     elif final == CANCELLED:
         note(state, session, task, "cancelled")
+        recording.task_ended(state, session, task, "TaskCancelled")
     if before == READY:
         session.ready -= 1
     elif before in (ASSIGNED, RUNNING):
@@ -258,7 +261,8 @@ def tasks_stopped(state: ServerState, session: Session, worker: Worker, message:
 def run_is_gone(state: ServerState, session: Session, task: int) -> None:
     """Nothing of a stopped run is left: its resources are free, who cancelled it is told."""
     graph = session.graph
-    worker = state.workers.get(session.stopping.pop(task))
+    graph.last_worker[task] = incarnation = session.stopping.pop(task)
+    worker = state.workers.get(incarnation)
     if worker is not None:
         worker.release(session.number, task, session.templates[graph.template[task]].request)
     graph.worker[task] = 0

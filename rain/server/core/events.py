@@ -12,12 +12,13 @@ from rain.protocol.messages import Message
 class PeerJoined:
     """A client or worker finished its handshake.
 
-    peer: number given by the shell, never reused; address: `IP:PORT` of the peer; local: `IP:PORT` under which the
+    peer: number given by the shell, never reused; role: `http` is the server's own dashboard, which asks like a client
+    but is none; address: `IP:PORT` of the peer; local: `IP:PORT` under which the
     peer reaches this server; python: its Python version.
     """
 
     peer: int
-    role: Literal["client", "worker"]
+    role: Literal["client", "worker", "http"]
     address: str
     local: str
     python: str

@@ -241,6 +241,7 @@ def _workers(state: ServerState, session: Session, task: int) -> list[str]:
             for name, amount, left, offered in offers
         )
         held = "; held for another request" if worker.reserved not in (None, request) else ""
+        held += "; it is to stop and gets no tasks" if worker.draining is not None else ""
         lines.append(f"  {worker.worker_id}: {free}{held}")
     if len(state.workers) > MANY:
         lines.append(f"  and {len(state.workers) - MANY} more workers")

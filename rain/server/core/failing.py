@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rain.common.failure import Failure
 from rain.common.lines import one_line
 from rain.protocol.messages import EndSession
+from rain.server.core import recording
 from rain.server.core.actions import DropConstants
 from rain.server.core.ending import attempts, fail_in_place
 from rain.server.core.graph import Graph
@@ -33,10 +34,12 @@ def fail_task(state: ServerState, session: Session, task: int, reported: Failure
         attempts=attempts(session, task),
     )
     note(state, session, task, f"failed for good on {worker_id or 'no worker'}: {one_line(message)}")
+    recording.task_failed(state, session, task, failure)
     if session.on_failure == "continue":
         fail_in_place(state, session, task, failure)
     else:
         session.failed_task = (session.task_name(task), session.stories[task])
+        session.failed_at = session.graph.worker[task] or session.graph.last_worker[task]
         fail_session(state, session, failure)
 
 
@@ -45,6 +48,7 @@ def fail_session(state: ServerState, session: Session, failure: Failure) -> None
     if session.failure is not None:
         return
     session.failure = failure
+    recording.session_closed(state, session, "Error", failure.message)
     waiting: list[Waiter | CancelRequest] = [*session.waiters(), *session.cancels]
     _drop_everything(state, session)
     for waiter in waiting:
@@ -63,6 +67,8 @@ def internal_error(state: ServerState, session: Session, what: str, details: str
 def end_session(state: ServerState, session: Session, reason: str) -> None:
     """Forget the session; who still waits is told that it is closed."""
     waiting: list[Waiter | CancelRequest] = [*session.waiters(), *session.cancels]
+    if session.failure is None:
+        recording.session_closed(state, session, "ClientClose", reason)
     del state.sessions[session.number]
     for array in session.graph.numbering.arrays:
         array.blocks.clear()  # a block knows its array: such a cycle would hold all values until garbage is collected

@@ -15,6 +15,8 @@ from rain.protocol.messages import KEEP
 from rain.server.core.numbering import Numbering
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rain.server.core.blocks import Block
 
 ABSENT, OBJECT, TASK = 0, 1, 2
@@ -42,7 +44,7 @@ class Graph:
         template: number of the template. group: number of the duration group. args: packed config or arguments.
         inputs: ids in order, with repetitions. outputs: see `outputs_of`. missing: distinct inputs not finished.
         run: number of the last run given out, 0 before. worker: incarnation that has it, 0 = none.
-        level: depth in the graph. start, duration: of the last finished run. last_worker: its incarnation.
+        level: depth in the graph. start, duration: of the last finished run. last_worker: where it ran last.
     Objects:
         producer: task id, 0 for constants. consumers: None, one task id, or several. needed: unfinished distinct
         consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE.
@@ -152,6 +154,14 @@ class Graph:
         """Ids of the outputs of a task, in order."""
         only = self._only_output[task]
         return (only,) if only else self._outputs.get(task, ())
+
+    def outputs_in_columns(self, tasks: Sequence[int]) -> tuple[array[int], array[int]]:
+        """Rows of the outputs of tasks, flattened; how many each has, empty if one each."""
+        column = array("I", map(self._only_output.__getitem__, tasks))
+        if 0 not in column:
+            return column, array("I")
+        outputs = [self.outputs_of(task) for task in tasks]
+        return array("I", [obj for one in outputs for obj in one]), array("I", map(len, outputs))
 
     def set_outputs(self, task: int, outputs: tuple[int, ...]) -> None:
         """Record the outputs of a task; nearly all have one, the others are sparse."""

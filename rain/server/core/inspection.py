@@ -14,6 +14,7 @@ from rain.server.core.explain import explain_task
 from rain.server.core.graph import TASK_FINISHED
 from rain.server.core.state import ClientPeer, InfoRequest, ServerState
 from rain.server.core.story import told
+from rain.server.scheduler.resources import free_resources
 
 if TYPE_CHECKING:
     from rain.server.core.session import Session
@@ -60,7 +61,7 @@ def settle_info_requests(state: ServerState) -> None:
             continue
         nothing: dict[str, Any] = {"tasks": [], "objects": [], "objects_to_delete": []}
         workers = [
-            _worker_info(worker) | nothing | request.answers.get(worker.incarnation, {})
+            _worker_info(worker) | _state_of(worker) | nothing | request.answers.get(worker.incarnation, {})
             for worker in state.workers.values()
         ]
         server = _server_info(state, state.clients[request.peer])
@@ -103,7 +104,13 @@ def _worker_info(worker: Worker) -> dict[str, Any]:
         "hostname": worker.hostname,
         "pid": worker.pid,
         "free_cpus": max(0, worker.free_cpus),
+        "free": free_resources(worker.free_cpus, worker.free),
+        "store": worker.told_of_itself.get("store", {}),
     }
+
+
+def _state_of(worker: Worker) -> dict[str, str]:
+    return {"state": "connected" if worker.draining is None else "draining"}
 
 
 def _server_info(state: ServerState, client: ClientPeer) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def _server_info(state: ServerState, client: ClientPeer) -> dict[str, Any]:
     return {
         "version": state.options.version,
         "address": client.local,
-        "http_url": None,
+        "http_url": state.options.http_url,
         "uptime": state.now - (state.started or state.now),
         "sessions": len(state.sessions),
         "tasks": tasks,
@@ -155,5 +162,6 @@ def _worker_dump(state: ServerState, worker: Worker) -> dict[str, Any]:
         "assigned": {str(number): len(tasks) for number, tasks in worker.assigned.items()},
         "reserved": None if worker.reserved is None else worker.reserved.describe(),
         "withdrawing": len(worker.withdrawing),
+        **_state_of(worker),
         "story": told(state.now, worker.story),
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import WithdrawTasks
+from rain.server.core import recording
 from rain.server.core.blocks import dissolve
 from rain.server.core.completion import back_to_waiting
 from rain.server.core.ending import abort_lost_object, run_is_gone
@@ -38,8 +39,10 @@ UNREADABLE_LIMIT = 20
 
 def worker_lost(state: ServerState, worker: Worker, reason: str) -> None:
     """The worker is dead, for ever: what it ran goes back, what only it held is recomputed."""
+    reason = worker.ending or reason
     del state.workers[worker.incarnation]
     state.worker_of_peer.pop(worker.peer, None)
+    recording.worker_removed(state, worker, reason)
     back = recomputed = 0
     for number in sorted(state.sessions):
         session = state.sessions[number]
@@ -83,10 +86,14 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
             continue
         was_running = graph.state[task] == RUNNING
         graph.worker[task] = 0
+        if was_running:
+            graph.last_worker[task] = worker.incarnation
         graph.state[task] = NOT_ASSIGNED
         session.began.pop(task, None)
         did = "run was lost" if was_running else "given back: it had not started"
         note(state, session, task, f"{did} when {worker.worker_id} was lost ({reason})")
+        if was_running:
+            recording.task_runs_again(state, session, task, f"{worker.worker_id} was lost: {reason}")
         block = graph.blocks.get(task)
         # Which member was running is not known: each may have brought the worker down.
         suspects = [task] if block is None or not was_running else dissolve(session, block)
@@ -95,6 +102,8 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
             if not was_running:
                 session.returned[suspect] = session.returned.get(suspect, 0) + 1
                 continue
+            if worker.ending:
+                continue  # the run is not to blame
             victims = session.attempts_lost.setdefault(suspect, [])
             victims.append(worker.worker_id)
             if limit and len(victims) >= limit:
@@ -210,6 +219,8 @@ def _revive(state: ServerState, session: Session, first: int) -> int:
         session.unfinished += 1
         session.recomputed.add(task)
         revived.append(task)
+        state.totals["recomputed"] += 1
+        recording.task_runs_again(state, session, task, "a result of it was lost and is still needed")
         missing = 0
         for obj in graph.distinct(task):
             graph.needed[obj] += 1

@@ -18,6 +18,7 @@ from rain.protocol.messages import (
     SubmitCommit,
     UnkeepObjects,
 )
+from rain.server.core import recording
 from rain.server.core.actions import Exit, WriteConstant
 from rain.server.core.failing import end_session
 from rain.server.core.graph import FINISHED, OBJECT
@@ -44,16 +45,21 @@ def new_session(state: ServerState, client: ClientPeer, message: NewSession) -> 
         return
     number = state.next_session
     state.next_session += 1
-    state.sessions[number] = Session(number, client.peer, message.name, on_failure=message.on_failure)
+    state.sessions[number] = Session(
+        number, client.peer, message.name, on_failure=message.on_failure, created=state.now
+    )
     client.sessions.add(number)
+    spec = {"name": message.name, "on_failure": message.on_failure, "persistent": message.persistent}
+    recording.happened(state, "SessionNew", number, {"session": number, "client": client.address, "spec": spec})
     state.send(client.peer, SessionCreated(message.seq, number))
 
 
 def close_session(state: ServerState, client: ClientPeer, message: CloseSession) -> None:
     """Close a session; closing what is gone is fine."""
     session = state.sessions.get(message.session)
-    if session is not None and session.peer == client.peer:
-        end_session(state, session, "closed by its client")
+    if session is not None:
+        own = session.peer == client.peer
+        end_session(state, session, "closed by its client" if own else f"closed by {client.address}")
     state.send(client.peer, Accepted(message.seq))
 
 
@@ -121,6 +127,7 @@ def unkeep(state: ServerState, session: Session, client: ClientPeer, message: Un
             piece.block.unkeep(index)
             if index in piece.block.claimed:
                 _unkeep_row(state, session, piece.block.claimed[index])
+    recording.objects_unkept(state, session, message.ids)
     state.send(client.peer, Accepted(message.seq))
 
 

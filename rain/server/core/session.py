@@ -122,13 +122,14 @@ class Session:
     watch: waiters by the row they wait for. whole: waiters for the whole session. workers: incarnations that
     know the session. attempts_lost: per task, workers lost while it was running. returned: runs given back
     before they started. failures: failed runs. moves: withdrawals. on_failure: policy. first_failure: of a
-    session that goes on. failed_task: name and story of the task that failed the session. blame: why things are
+    session that goes on. failed_task: name and story of the task that failed the session.
+    failed_at: incarnation of the worker where it ran last, 0 if it never ran. blame: why things are
     failed, cancelled or aborted. stopping: incarnation by task, for runs
     being stopped. cancels: requests not answered yet. failed_on: where a task that is tried again failed. weights:
     sizes pretended in test mode. recomputed: tasks that ran
     again for lost results. unreadable: failed reads by object. uploads: (received, total) of constants sent in
     pieces. staged: the submit under way. warned: texts already sent. stories: what happened to single
-    tasks. began: when runs that a worker told of began. suspicions, watched: of the watchdog.
+    tasks. began: when runs that a worker told of began. suspicions, watched: of the watchdog. created: when.
     """
 
     number: int
@@ -151,6 +152,7 @@ class Session:
     on_failure: str = "fail"
     first_failure: Failure | None = None
     failed_task: tuple[str, Story] | None = None
+    failed_at: int = 0
     blame: dict[int, Failure] = field(default_factory=dict)
     stopping: dict[int, int] = field(default_factory=dict)
     cancels: list[CancelRequest] = field(default_factory=list)
@@ -165,6 +167,7 @@ class Session:
     began: dict[int, float] = field(default_factory=dict)
     suspicions: int = 0
     watched: int = 0
+    created: float = 0.0
 
     def waiters(self) -> Iterator[Waiter]:
         """All waiters, each once."""

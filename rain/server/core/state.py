@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.common.states import TaskState
+from rain.eventlog.records import Event
 from rain.protocol.messages import DeleteObjects, Message, Refused
-from rain.server.core.actions import Log, Send, ServerAction
+from rain.server.core.actions import Log, Record, Send, ServerAction
 from rain.server.core.counts import count_tasks
 from rain.server.core.graph import READY
 from rain.server.core.story import Story, new_story
 from rain.server.scheduler.queues import Entry, ReadyQueue, entry, split
 
 if TYPE_CHECKING:
+    from rain.server.core.draining import StopRequest
+    from rain.server.core.forwarding import LogRequest, NetworkCheck
     from rain.server.core.session import Session
     from rain.server.core.workers import Worker
 
@@ -30,7 +34,7 @@ class CoreOptions:
     ahead of a worker's needs. inline_limit: values below this many bytes ride in messages. message_budget: bytes of
     values and arguments in one message; far below what a channel takes. constant_memory: constants
     from this many bytes on go to the constant store. check: run `sanity_check` after each batch. test_mode: obey
-    placements asked for by constants (spec 6.6).
+    placements asked for by constants (spec 6.6). http_url: of the dashboard, None without one.
     """
 
     crash_limit: int = 3
@@ -44,17 +48,19 @@ class CoreOptions:
     version: str = ""
     check: bool = False
     test_mode: bool = False
+    http_url: str | None = None
 
 
 @dataclass(slots=True)
 class ClientPeer:
-    """A connected client. sessions: those it opened and has not closed."""
+    """A connected client. sessions: those it opened and has not closed. is_own: it is part of the server."""
 
     peer: int
     address: str
     local: str
     python: str
     sessions: set[int] = field(default_factory=set)
+    is_own: bool = False
 
 
 @dataclass(slots=True)
@@ -87,11 +93,17 @@ class ServerState:
         self.queue = ReadyQueue()
         self.info_requests: dict[int, InfoRequest] = {}
         self.next_info = 1
+        self.log_requests: dict[int, LogRequest] = {}
+        self.network_check: NetworkCheck | None = None
+        self.next_forwarded = 1
         self.idle_since: float | None = None
         self.errors = 0
         self.gone_workers: Story = new_story()
+        self.stop_requests: list[StopRequest] = []
         self.stopping: tuple[int, int, float] | None = None
         self.actions: list[ServerAction] = []
+        self.totals: Counter[str] = Counter()
+        self.ended: dict[tuple[int, str], tuple[array[int], array[int]]] = {}
         self._deletes: dict[tuple[int, int], array[int]] = {}
 
     # --- out ---
@@ -105,6 +117,10 @@ class ServerState:
 
     def refuse(self, peer: int, seq: int, failure: Failure) -> None:
         """Answer a request with a failure."""
+        client = self.clients.get(peer)
+        if failure.kind == "invalid" and client is not None and not client.is_own:
+            fields = {"client": client.address, "error_msg": failure.message}
+            self.actions.append(Record(Event("ClientInvalidRequest", failure.session or None, fields)))
         self.actions.append(Send(peer, Refused(seq, failure.to_map())))
 
     def log(self, level: str, text: str) -> None:

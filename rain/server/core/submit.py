@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain.protocol.messages import INLINE, KEEP, UPLOADED
+from rain.server.core import recording
 from rain.server.core.actions import ShareConstant, WriteConstant
 from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED
@@ -42,6 +43,7 @@ def commit(state: ServerState, session: Session) -> None:
     plan = Plan(session, renumbered.chunks, renumbered.id)
     _check_arrays(session, plan, renumbered)
     renumbered.commit(session)
+    recording.submitted(state, session, len(session.templates), staged.chunks)
     _apply(state, session, plan)
 
 

@@ -9,6 +9,17 @@ from rain.server.core.story import Story, new_story
 from rain.server.scheduler.resources import Request
 
 
+@dataclass(slots=True, eq=False)
+class Draining:
+    """How far a draining worker is. left: objects to copy at the last look; since: when that number last changed;
+    rounds: attempts to copy; is_told: it was told to stop."""
+
+    left: int = -1
+    since: float = 0.0
+    rounds: int = 0
+    is_told: bool = False
+
+
 @dataclass(slots=True)
 class Worker:
     """One incarnation of a worker.
@@ -18,7 +29,8 @@ class Worker:
     assigned: per session the assigned tasks with their expected seconds, in order of assignment.
     templates: (session, template number) pairs it has seen. withdrawing: tasks asked back. reserved: the
     request for which it is held free. told: messages sent to it. disagreements: digests in a row that differ from ours.
-    story: what happened to it.
+    story: what happened to it. draining: set while it is to end; ending: why it does. told_of_itself: its last
+    monitoring.
     """
 
     incarnation: int
@@ -40,6 +52,9 @@ class Worker:
     told: int = 0
     disagreements: int = 0
     story: Story = field(default_factory=new_story)
+    draining: Draining | None = None
+    ending: str = ""
+    told_of_itself: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.free_cpus = self.offer["cpus"]

@@ -23,7 +23,11 @@ def balance(state: ServerState) -> None:
     workers = state.workers
     if len(workers) < 2:
         return
-    idle = [worker for worker in workers.values() if worker.free_cpus > 0 and worker.reserved is None]
+    idle = [
+        worker
+        for worker in workers.values()
+        if worker.free_cpus > 0 and worker.reserved is None and worker.draining is None
+    ]
     if not idle or any(queue.head(state.is_ready) is not None for queue in state.queue.classes()):
         return
     for worker in workers.values():

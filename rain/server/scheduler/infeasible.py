@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import SessionWarning
+from rain.server.core import recording
 from rain.server.core.failing import fail_task
 from rain.server.scheduler.placement import could_run
 from rain.server.scheduler.queues import ClassQueue, split
@@ -54,12 +55,15 @@ def _warn(state: ServerState, session: Session, task: int, text: str) -> None:
         session.warned.add(key)
         warning = f"Task {session.task_name(task)} cannot run: {text}"
         state.log("warning", warning)
+        recording.task_happened(state, session, task, "TaskInfeasible", reason=text)
         state.send(session.peer, SessionWarning(session.number, warning))
 
 
 def reason(state: ServerState, request: Request) -> str:
     """`needs cpus=8; largest worker offers cpus=4 (2 workers)`."""
-    workers = list(state.workers.values())
+    workers = [worker for worker in state.workers.values() if worker.draining is None]
+    if not workers:
+        return f"needs {request.describe()}; all {len(state.workers)} workers are to stop"
     largest = max(workers, key=lambda w: (w.cpus, w.incarnation))
     lacking = shortage(request, largest.offer)
     count = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"

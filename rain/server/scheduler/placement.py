@@ -135,8 +135,10 @@ def _blocked(state: ServerState, queue: ClassQueue) -> None:
 
 
 def could_run(worker: Worker, request: Request) -> bool:
-    """True if the worker, when idle, could run the request."""
+    """True if the worker, when idle, could run the request; one that is to end could not."""
     offer = worker.offer
+    if worker.draining is not None:
+        return False
     return offer["cpus"] >= request.cpus and all(offer.get(name, 0) >= amount for name, amount in request.other)
 
 
@@ -157,7 +159,7 @@ class Choice:
     def _has_room(self, worker: Worker, expected: float) -> bool:
         """True if a task of so many expected seconds can start now or may be sent ahead."""
         request = self._request
-        if worker.reserved is not None and worker.reserved != request:
+        if worker.draining is not None or (worker.reserved is not None and worker.reserved != request):
             return False
         if worker.fits_now(request):
             return True

@@ -72,6 +72,15 @@ def parse_offer(resources: Mapping[str, Any]) -> dict[str, int]:
     return {"cpus": vector.cpus, **_others(vector), ZERO_CPU_SLOT: max(4, 4 * vector.cpus)}
 
 
+def free_resources(cpus: int, others: Mapping[str, int]) -> dict[str, Any]:
+    """What is free at a worker, as the map of a task's `resources`: memory in bytes, custom ones in the user's unit."""
+    free: dict[str, Any] = {"cpus": max(0, cpus)}
+    for name, amount in others.items():
+        if name != ZERO_CPU_SLOT:
+            free[name] = amount if name in ("gpus", "memory") else amount / CUSTOM_UNIT
+    return free
+
+
 def shortage(request: Request, offer: Mapping[str, int]) -> str:
     """Why an idle worker with this offer could not run the request; `""` if it could."""
     lacking = []

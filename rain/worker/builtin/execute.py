@@ -12,6 +12,7 @@ from rain.worker.builtin.paths import relative_path
 from rain.worker.core.templates import is_directory
 from rain.worker.sandbox import Mapping, Sandbox, Wanted
 from rain.worker.store import StoreError
+from rain.worker.task_logs import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,14 +86,22 @@ class _Execution:
             raise BuiltinError(_told(error, self._arguments[0]), retriable=True, named=False) from error
         except ValueError as error:
             raise BuiltinError(f"the program cannot be started: {error}") from error
+        job.host.task_logs.program_started(job.run.key, directory)
 
     def _ended(self, status: int) -> None:
         self._program = None
+        fails = bool(status) or self._stopped is not None
+        self._job.host.task_logs.program_ended(self._job.run.key, () if fails else self._streams_wanted())
         if self._stopped is not None:
             self._remove()
             self._stopped()
         else:
             self._job.step(lambda: self._take(status))
+
+    def _streams_wanted(self) -> tuple[str, ...]:
+        """Names of the streams that are outputs."""
+        paths = {output.path for output in self._outputs}
+        return tuple(stream for stream, (_, path) in STREAMS.items() if path in paths)
 
     def _take(self, status: int) -> None:
         if status:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
     from rain.worker.programs import Programs
     from rain.worker.store import Store
+    from rain.worker.task_logs import TaskLogs
 
     Output = tuple[int, bytes | None, bytes | None]
 
@@ -64,6 +65,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     store: Store
     programs: Programs
+    task_logs: TaskLogs
     threads: Executor | None
     wall_clock: Callable[[], float]
 

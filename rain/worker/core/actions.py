@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rain.protocol.messages import WorkerMessage
+from rain.protocol.messages import ProbePeers, ReadTaskLog, WorkerMessage
 from rain.worker.core.events import ObjectKey, TaskKey
 
 
@@ -151,6 +151,20 @@ class DeleteValues:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read what a task wrote and tell the server."""
+
+    request: ReadTaskLog
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Try to reach other workers and tell the server."""
+
+    request: ProbePeers
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """Clean up and end the process with this code."""
 
@@ -170,5 +184,7 @@ WorkerAction = (
     | FetchObject
     | StopFetch
     | DeleteValues
+    | ReadLog
+    | Probe
     | Exit
 )

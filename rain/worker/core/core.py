@@ -17,6 +17,8 @@ from rain.protocol.messages import (
     EndSession,
     GetWorkerInfo,
     ListRuns,
+    ProbePeers,
+    ReadTaskLog,
     StopWorker,
     TaskFailed,
     WithdrawTasks,
@@ -26,7 +28,7 @@ from rain.protocol.messages import (
     WorkerWelcome,
 )
 from rain.protocol.worker_messages import run_digest
-from rain.worker.core.actions import Exit
+from rain.worker.core.actions import Exit, Probe, ReadLog
 from rain.worker.core.assignment import Assigner
 from rain.worker.core.check import check
 from rain.worker.core.dispatch import Dispatcher
@@ -210,6 +212,12 @@ class WorkerCore:
         sessions, tasks, runs = columns or (array("I"), array("I"), array("I"))
         self._outbox.info(WorkerRuns(self._heard, sessions, tasks, runs))
 
+    def _on_read_task_log(self, message: ReadTaskLog, now: float) -> None:
+        self._outbox.act(ReadLog(message))
+
+    def _on_probe_peers(self, message: ProbePeers, now: float) -> None:
+        self._outbox.act(Probe(message))
+
     def _runs(self) -> set[TaskKey]:
         """Runs that were given to this worker and are not reported as over."""
         held = {task.key for session in self.sessions.values() for task in session.tasks.values()}
@@ -374,5 +382,7 @@ _MESSAGE_HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] =
     EndSession: WorkerCore._on_end_session,
     GetWorkerInfo: WorkerCore._on_get_worker_info,
     ListRuns: WorkerCore._on_list_runs,
+    ReadTaskLog: WorkerCore._on_read_task_log,
+    ProbePeers: WorkerCore._on_probe_peers,
     StopWorker: WorkerCore._on_stop_worker,
 }

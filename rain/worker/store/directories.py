@@ -94,6 +94,13 @@ class Store(FileStore):
     def __len__(self) -> int:
         return super().__len__() + len(self._trees)
 
+    def usage(self) -> tuple[int, int]:
+        """Bytes of values in memory and on disk; takes a while where there are very many."""
+        files = {file for file in list(self._files.values()) if not file.shared}
+        trees = set(self._trees.copy().values())
+        on_disk = sum(file.size for file in files) + sum(tree.size for tree in trees)
+        return self._small_bytes + self._memory_used, on_disk
+
     # --- making values ready --------------------------------------------------------------------
 
     def new_tree(self) -> str:
