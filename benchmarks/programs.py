@@ -25,6 +25,7 @@ from rain.worker.builtins import Builtins
 from rain.worker.core.actions import Run
 from rain.worker.core.events import RunResult, RunsEnded, WorkerEvent
 from rain.worker.store import Store
+from rain.worker.task_logs import TaskLogs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,15 @@ async def _builtin(programs: int, cpus: int, store: Store, guard: Guard, sandbox
             all_done.set_result(None)
         loop.call_soon(start_next)
 
-    builtins = Builtins(loop=loop, store=store, report=report, wall_clock=time.time, sandboxes=sandboxes, guard=guard)
+    builtins = Builtins(
+        loop=loop,
+        store=store,
+        task_logs=TaskLogs(f"{sandboxes}-log"),
+        report=report,
+        wall_clock=time.time,
+        sandboxes=sandboxes,
+        guard=guard,
+    )
     begin = time.perf_counter()
     for _ in range(cpus):
         start_next()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgpack
 import pytest
@@ -13,6 +13,7 @@ from rain.client.connect import Target
 from rain.client.connection import Connection
 from rain.client.session import Session
 from rain.common.failure import Failure
+from rain.common.states import DataObjectState, TaskState
 from rain.net.address import Address
 from rain.net.secret import Secret
 from rain.protocol.messages import (
@@ -21,21 +22,30 @@ from rain.protocol.messages import (
     Cancel,
     Cancelled,
     CloseSession,
+    Counts,
     FetchObjects,
+    GetCounts,
     GetInfos,
     GetServerInfo,
+    GetSpecs,
     GetStates,
     Heartbeat,
     Infos,
+    ListObjects,
+    ListTasks,
     Message,
     NewSession,
+    ObjectList,
     ObjectsFetched,
     Refused,
     ServerInfo,
     SessionCreated,
+    Specs,
     States,
+    StopServer,
     SubmitChunk,
     SubmitCommit,
+    TaskList,
     UnkeepObjects,
     Wait,
     WaitDone,
@@ -54,6 +64,10 @@ class ScriptedServer:
         infos: packed info by id.
         finished: what a WAIT_SOME finds finished; None = all asked for.
         ended: what a Cancel finds terminal.
+        specs: of what lists tell of, by number.
+        portion: most entries of a list, or specs of an answer.
+        first_failure: what counts come with.
+        on_heartbeat: called with each sign of life.
     """
 
     def __init__(self) -> None:
@@ -65,6 +79,10 @@ class ScriptedServer:
         self.states: dict[int, int] = {}
         self.finished: set[int] | None = None
         self.ended: set[int] = set()
+        self.specs: dict[int, dict] = {}
+        self.portion = 1000
+        self.on_heartbeat: Callable[[], None] = lambda: None
+        self.first_failure = ""
         self.info: dict = {"workers": [], "server": {"version": "0"}}
         self._sessions = 0
 
@@ -74,6 +92,7 @@ class ScriptedServer:
 
     def __call__(self, message: Message) -> list[Message]:
         if isinstance(message, Heartbeat):
+            self.on_heartbeat()
             return []
         self.received.append(message)
         if type(message) in self.silent:
@@ -108,11 +127,51 @@ class ScriptedServer:
                 return [Infos(message.seq, states, [self.infos.get(n) for n in message.ids])]
             case GetStates():
                 return [States(message.seq, bytes(self.states.get(n, 1) for n in message.ids or sorted(self.states)))]
+            case GetCounts():
+                return [self._count(message)]
+            case ListTasks() | ListObjects():
+                return [self._list(message)]
+            case GetSpecs():
+                specs = [msgpack.packb(self.specs[n]) for n in message.ids[: self.portion]]
+                return [Specs(message.seq, specs)]
+            case StopServer():
+                return [Accepted(message.seq)]
             case Cancel():
                 return [Cancelled(message.seq, array("I", [n for n in message.ids if n not in self.ended]))]
             case GetServerInfo():
                 return [ServerInfo(message.seq, self.info)]
         return []
+
+    def _count(self, message: GetCounts) -> Counts:
+        pairs = zip(message.firsts, message.counts, strict=True)
+        numbers = [n for first, count in pairs for n in range(first, first + count)] or sorted(self.states)
+        tasks = array("I", [0] * len(TaskState))
+        for number in numbers:
+            tasks[self.states.get(number, 1)] += 1
+        return Counts(message.seq, tasks, array("I", [0] * len(DataObjectState)), self.first_failure)
+
+    def _list(self, message: ListTasks | ListObjects) -> TaskList | ObjectList:
+        """What has a spec, `portion` at a time."""
+        is_task = isinstance(message, ListTasks)
+        kind = {number: spec for number, spec in sorted(self.specs.items()) if ("task_type" in spec) == is_task}
+        found = [n for n, spec in kind.items() if message.first <= n <= message.last and self._fits(message, spec)]
+        shown, rest = found[: self.portion], found[self.portion :]
+        ids, following = array("I", shown), rest[0] if rest else 0
+        states = bytes(self.states.get(number, 1) for number in shown)
+        texts, zeros = [""] * len(shown), [0] * len(shown)
+        if is_task:
+            times = array("d", zeros)
+            return TaskList(message.seq, ids, states, texts, texts, texts, times, times, following)
+        return ObjectList(
+            message.seq, ids, states, texts, array("Q", zeros), bytes(zeros), array("I", zeros), following
+        )
+
+    def _fits(self, message: ListTasks | ListObjects, spec: dict) -> bool:
+        if isinstance(message, ListTasks):
+            state = self.states.get(spec["id"], 1)
+            return message.name in ("", spec.get("name")) and (not message.states or state in message.states)
+        kept = 1 if spec.get("kept") else 2
+        return message.label in ("", spec.get("label")) and message.kept in (0, kept)
 
 
 @pytest.fixture

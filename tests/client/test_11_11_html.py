@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -11,17 +12,18 @@ from rain.common.attributes import ObjectInfo, TaskInfo
 from tests.client.aio_rig import scripted
 
 EVIL = "<script>alert('x' + \"y\")</script> & Co"
-TAGS = {"div", "strong", "table", "tr", "th", "td", "a"}
+TAGS = {"div", "strong", "table", "tr", "th", "td", "a", "span"}
 
 
 class Reader(HTMLParser):
-    """The rows of a table, name -> value, and its title; only the tags that Rain writes."""
+    """The rows of a table, name -> value, its title and the widths of the parts of a bar; only tags of Rain's."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows: dict[str, str] = {}
         self.links: list[str | None] = []
         self.title = ""
+        self.bar: list[str] = []
         self._open: list[str] = []
         self._name = ""
         self.feed(text)
@@ -33,6 +35,11 @@ class Reader(HTMLParser):
         self._open.append(tag)
         if tag == "a":
             self.links.append(dict(attrs)["href"])
+        if tag == "span":
+            self.bar.append(dict(attrs)["style"].partition(";")[0])
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name != "style" or not re.search(r"(^|;)\s*color\s*:", value), "text has the colour of the page"
 
     def handle_endtag(self, tag):
         assert self._open.pop() == tag
@@ -74,13 +81,27 @@ def shown_of(server) -> Silent:
 
 
 def test_client(client, server, shown_of):
-    client.dashboard_url = "http://127.0.0.1:7222/?a=1&b=<2>"
-    session = client.new_session()
+    client.dashboard_url = "http://127.0.0.1:7222/a&b<2>"
+    assert shown_of(client).rows["Sessions"] == "none"
+    sessions = [client.new_session(name) for name in ("one", EVIL, "x" * 50)]
     shown = shown_of(client)
     assert shown.title == "Client 127.0.0.1:7210"
-    assert shown.rows == {"State": "open", "Sessions": "1", "Dashboard": client.dashboard_url}
+    assert shown.rows == {
+        "State": "open",
+        "Sessions": f"1 'one', 2 {EVIL!r}, 3 '{'x' * 50}'",
+        "Dashboard": client.dashboard_url,
+    }
     assert shown.links == [client.dashboard_url]
-    assert session.active
+    sessions = [client.new_session(str(n)) for n in range(40)]
+    assert shown_of(client).rows["Sessions"] == "4 '0', 5 '1', 6 '2', 7 '3', 8 '4' and 35 more"
+    assert all(session.active for session in sessions)
+
+
+def test_the_secret_is_not_shown(client, shown_of):
+    client.dashboard_url = "http://10.0.0.1:7222/?token=0123456789abcdef"
+    shown = shown_of(client)
+    assert shown.links == ["http://10.0.0.1:7222/"] == [shown.rows["Dashboard"]]
+    assert "0123456789abcdef" not in client._repr_html_() + repr(client)
 
 
 def test_a_strange_dashboard_is_no_link(client):
@@ -114,9 +135,20 @@ def test_session(client, server, shown_of, task_failure):
         rows = shown_of(session).rows
         assert rows["Submitted"] == "3 tasks and objects"
         assert rows["Tasks when last asked"] == "running 1, finished 1"
+        assert shown_of(session).bar == ["width: 50%"] * 2
         assert rows["First failure"] == "Traceback: ValueError: no"
     session.close()
     assert shown_of(session).rows["State"] == "closed"
+
+
+def test_the_first_failure_of_a_session_that_goes_on(session, server, shown_of):
+    tasks.concat([])
+    session.submit()
+    server.states, server.first_failure = {11: 5}, f"Task 'x' (1/11) failed: {EVIL}"
+    session.counts()
+    shown = shown_of(session)
+    assert shown.rows["First failure"] == server.first_failure
+    assert shown.rows["Tasks when last asked"] == "failed 1"
 
 
 def test_session_without_client(graph):
@@ -182,8 +214,13 @@ def test_array(session, server, monkeypatch, shown_of):
     assert shown.rows["State"] == "not submitted"
     session.submit()
     assert shown_of(made).rows["State"] == "submitted"
+    server.states = dict.fromkeys(made._task_range()[:3], 4)
+    made.counts()
+    assert shown_of(made).rows["State"] == "ready 997, finished 3"
+    assert shown_of(made).bar == ["width: 0.3%"]
     made.wait()
     assert shown_of(made).rows["State"] == "finished 1000"
+    assert shown_of(made).bar == ["width: 100%"]
     assert shown_of(made[3]).title == f"ArrayTask {made[3].id} abs"
     assert shown_of(made[3].output).rows["State"] == "finished"
 

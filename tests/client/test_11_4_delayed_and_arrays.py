@@ -31,6 +31,7 @@ from rain.protocol.messages import (
     KEEP,
     Cancel,
     FetchObjects,
+    GetCounts,
     SubmitBlock,
     SubmitChunk,
     SubmitCommit,
@@ -477,6 +478,7 @@ def test_results(session, server, pack):
     server.states = {task.id.id: 4 + n for n, task in enumerate(made)}
     assert made.counts() == {"finished": 1, "failed": 1, "cancelled": 1}
     assert made.counts()["running"] == 0
+    assert {(*one.firsts, *one.counts) for one in server.all(GetCounts)} == {(made[0].id.id, 3)}
     assert made.done()
     server.states[made[0].id.id] = 3
     assert not made.done()

@@ -6,7 +6,7 @@ import pytest
 
 from rain.client import TaskException, blob, delayed, tasks
 from rain.common.states import DataObjectState, TaskState
-from rain.protocol.messages import WAIT_SESSION, GetStates, NewSession, Refused, Wait, WaitDone
+from rain.protocol.messages import WAIT_SESSION, GetCounts, GetStates, NewSession, Refused, Wait, WaitDone
 
 
 @pytest.fixture
@@ -119,7 +119,8 @@ def test_counts(careful, server):
     careful.submit()
     server.states = {task.id.id: TaskState.running}
     assert careful.counts() == {"running": 1}
-    assert not server.all(GetStates)[-1].ids
+    assert not server.all(GetCounts)[-1].firsts
+    assert not server.all(GetStates)
 
 
 def test_a_session_without_failures(careful, server):

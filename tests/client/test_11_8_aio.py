@@ -98,9 +98,9 @@ def _parameters(function) -> list[tuple[str, object, object]]:
 
 
 def test_blocking_methods_are_coroutine_functions():
-    blocking = "submit wait wait_some wait_all fetch unkeep update close cancel counts"
+    blocking = "submit wait wait_some wait_all fetch unkeep update close cancel counts tasks objects"
     assert all(inspect.iscoroutinefunction(getattr(AsyncSession, name)) for name in blocking.split())
-    for name in ("get_server_info", "update", "close"):
+    for name in ("get_server_info", "update", "close", "terminate_server"):
         assert inspect.iscoroutinefunction(getattr(AsyncClient, name))
     assert not issubclass(AsyncSession, Session)
 

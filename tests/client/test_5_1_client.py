@@ -44,6 +44,18 @@ def test_get_server_info(client, server):
     assert "server" in info
 
 
+def test_get_server_info_tells_of_the_dashboard(client, server):
+    assert client.dashboard_url is None
+    client.get_server_info()
+    assert client.dashboard_url is None
+    server.info["server"]["http_url"] = "http://0.0.0.0:7222/"
+    client.get_server_info()
+    assert client.dashboard_url == "http://127.0.0.1:7222/"
+    server.info["server"]["http_url"] = None
+    client.get_server_info()
+    assert client.dashboard_url == "http://127.0.0.1:7222/"
+
+
 def test_close_closes_the_sessions(client, server, channel):
     one, two = client.new_session(), client.new_session()
     one.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,16 @@ def test_life(tmp_path):
             assert [worker["resources"]["cpus"] for worker in client.get_server_info()["workers"]] == [1, 1]
         cluster.close()
         assert not private.exists()
+
+
+def test_dashboard():
+    with LocalCluster(1, 1) as cluster, cluster.client() as client:
+        with urllib.request.urlopen(f"{cluster.http_url}health", timeout=20) as answer:
+            assert answer.read() == b"ok"
+        assert client.get_server_info()["server"]["http_url"] == cluster.http_url == client.dashboard_url
+    with LocalCluster(1, 1, http=False) as cluster, cluster.client() as client:
+        assert cluster.http_url is None
+        assert client.get_server_info()["server"]["http_url"] is None
 
 
 def test_cpus_resources_and_more_workers(tmp_path):

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.examples.test_examples import MARK, marked_processes
-
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "examples/notebooks").glob("*.ipynb"))
-
-EXECUTE = """
-import sys
-import nbformat
-from nbclient import NotebookClient
-notebook = nbformat.read(sys.argv[1], 4)
-nbformat.validate(notebook)
-for cell in notebook.cells:
-    if cell.cell_type == "code":
-        cell.outputs, cell.execution_count = [], None
-NotebookClient(notebook, timeout=60, kernel_name="python3", coalesce_streams=True).execute()
-nbformat.write(notebook, sys.argv[2])
-"""
-
-
-def code_cells(path: Path) -> list[dict[str, Any]]:
-    return [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
-
-
-def shown(cell: dict[str, Any]) -> list[str]:
-    """What a cell shows; one number for all, as ids, addresses and times differ."""
-    texts = []
-    for output in cell["outputs"]:
-        assert output["output_type"] in ("stream", "execute_result"), output
-        data = output.get("data") or {"text/plain": output["text"]}
-        texts += [f"{kind}: {''.join(data[kind])}" for kind in sorted(data)]
-    return [re.sub(r"\d+([.:]\d+)*", "0", text) for text in texts]
+from tests.examples.notebooks import NOTEBOOKS, code_cells, execute, shown, without_places
+from tests.examples.test_examples import marked_processes
 
 
 @pytest.mark.cluster
@@ -51,19 +18,7 @@ def shown(cell: dict[str, Any]) -> list[str]:
 def test_notebook(notebook: Path, tmp_path: Path) -> None:
     executed = tmp_path / notebook.name
     mark = f"{os.getpid()}-{notebook.name}"
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RAIN_", "JUPYTER", "IPY"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", EXECUTE, str(notebook), str(executed)],
-        env={**environment, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), MARK: mark},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    execute(notebook, executed, mark)
     psutil.wait_procs(marked_processes(mark), timeout=5)
     assert marked_processes(mark) == []
     stored, made = code_cells(notebook), code_cells(executed)
@@ -72,8 +27,27 @@ def test_notebook(notebook: Path, tmp_path: Path) -> None:
         assert shown(now) == shown(before), "".join(now["source"])
 
 
+WANTED = {
+    "first_steps": ("session.progress()", "100%|", "failed: ValueError", "explain()", "text/html"),
+    "failure_and_debugging": (
+        *("ZeroDivisionError", "Traceback", "explain()", "retries=", 'on_failure=\\"continue\\"', "cancel()"),
+        *("rain task log", "dashboard", 'session.tasks(state=\\"failed\\")'),
+    ),
+    "numpy_at_scale": ("owndata", "session.map", "100%|", "perf_counter", "np.allclose"),
+}
+
+
 def test_there_are_notebooks() -> None:
     """With the things that users look for."""
-    (text,) = [path.read_text("utf-8") for path in NOTEBOOKS if path.stem == "first_steps"]
-    for wanted in ("session.progress()", "100%|", "failed: ValueError", "explain()", "text/html"):
-        assert wanted in text
+    assert {path.stem for path in NOTEBOOKS} == set(WANTED)
+    for path in NOTEBOOKS:
+        text = path.read_text("utf-8")
+        for wanted in WANTED[path.stem]:
+            assert wanted in text, (path.stem, wanted)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_nothing_of_the_machine_is_stored(notebook: Path) -> None:
+    text = notebook.read_text("utf-8")
+    assert without_places(text) == text
+    assert not re.search(r"/(tmp|home|root|work|usr)/|token=", text)

@@ -69,6 +69,8 @@ class Driver:
         self.values.mkdir()
         self.task = 100
         self.begun = 0
+        #: what runs wrote, as told so far
+        self.written = []
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.root / "socket"))
         listener.listen()
@@ -127,10 +129,11 @@ class Driver:
     def results(self, count):
         rows, cached = [], []
         while len(rows) < count:
-            name, new_rows, new_cached = self.receive()
+            name, new_rows, new_cached, *written = self.receive()
             assert name == "results"
             rows += new_rows
             cached += new_cached
+            self.written += written[0] if written else []
         return rows, cached
 
     def call(self, template, function, *args, inputs=(), run=1):
@@ -156,6 +159,15 @@ class Driver:
         (row,), _ = self.results(1)
         assert row[:2] == [first, run]
         return BlockRow(first, row, BlockResult.unpack(row[6]) if len(row) == 8 else None)
+
+    def wrote(self):
+        """What tasks wrote to stdout and stderr since the last call, in order: (task, run, out, err)."""
+        written, self.written = self.written, []
+        logs = [(self.root / name).read_bytes() for name in ("out", "err")]
+        return [
+            (task, run, logs[0][out_start:out_end], logs[1][err_start:err_end])
+            for task, run, out_start, out_end, err_start, err_end in written
+        ]
 
     def progress(self):
         return struct.unpack_from("<Q", (self.root / "progress").read_bytes())[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from array import array
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rain.worker.core.events import ObjectKey
 from rain.worker.executor_frames import CallError, PythonCodec, check_registration, check_row, read_registration
 from rain.worker.foreign_codec import ForeignCodec
 from rain.worker.foreign_encoding import CBOR, MESSAGE_PACK, Encoding
+from rain.worker.task_logs import TaskLogs
 from tests.fuzz.fuzzing import check_growth, cpu_limit, fuzz
 
 GROWTH = (1 << 20, 400)
@@ -71,9 +73,12 @@ PYTHON_ROWS = [
 ]
 PYTHON_RESULTS = [msgpack.packb(["results", rows, []]) for rows in ([], PYTHON_ROWS[:1], PYTHON_ROWS)]
 PYTHON_RESULTS.append(msgpack.packb(["results", [], [[1, 2], [1, 3]]]))
+WRITTEN = [[7, 1, 0, 10, 5, 300], [9, 1, 10, 11, 300, 300]]
+PYTHON_RESULTS.append(msgpack.packb(["results", PYTHON_ROWS[:1], [], WRITTEN]))
+DUE = [Run((1, 7, 1), 0, {}, None, (), ()), Run((1, 8, 1), 0, {}, None, (), (), members=5)]
 
 
-def python_results(payload: bytes) -> None:
+def python_results(payload: bytes, task_logs: TaskLogs | None = None) -> None:
     codec = PythonCodec(NoValues(), missing)
     try:
         results = codec.results(payload)
@@ -84,6 +89,9 @@ def python_results(payload: bytes) -> None:
         assert type(session) is type(number) is int
     for row in results.rows:
         take_row(row)
+    if results.written and task_logs is not None:
+        with contextlib.suppress(FrameError):
+            task_logs.executor_wrote(1, DUE, results.written)
 
 
 def take_row(row: Any) -> None:
@@ -102,8 +110,9 @@ def take_row(row: Any) -> None:
         Failure.from_map(row[4]).to_map()["message"].encode()
 
 
-def test_python_results(inputs: int) -> None:
-    fuzz("python-results", python_results, PYTHON_RESULTS, inputs, growth=GROWTH)
+def test_python_results(inputs: int, tmp_path: Path) -> None:
+    target = partial(python_results, task_logs=TaskLogs(tmp_path))
+    fuzz("python-results", target, PYTHON_RESULTS, inputs, growth=GROWTH)
 
 
 # --- public protocol --------------------------------------------------------------------------------

@@ -39,9 +39,11 @@ HONEST = 30
 """Tasks of the honest client."""
 
 WORKER_CLASSES = [*get_args(m.WorkerMessage), m.TasksDone, m.TasksDone, m.TasksStarted]
-CLIENT_CLASSES = [cls for cls in get_args(m.ClientMessage) if cls is not m.StopServer]
+POWERS = (m.StopServer, m.StopWorkers)
+"""Every client may end these; that is no lie."""
+CLIENT_CLASSES = [cls for cls in get_args(m.ClientMessage) if cls not in POWERS]
 CLIENT_CLASSES += [m.SubmitChunk, m.SubmitChunk, m.SubmitCommit, m.SubmitCommit, m.SubmitCommit]
-ANY_CLASSES = [cls for cls in MESSAGE_CLASSES if cls is not m.StopServer]
+ANY_CLASSES = [cls for cls in MESSAGE_CLASSES if cls not in POWERS]
 
 
 class ServerUnderLies:
@@ -162,7 +164,7 @@ class ServerUnderLies:
         if self.source.random() < 0.01:
             classes = ANY_CLASSES
         known = [number for number in self.core.state.sessions if number != self.session]
-        self.liar.sessions = known or [self.session]
+        self.liar.sessions = known or [self.session + 100]
         if peer == self.lying_worker and self.source.random() < 0.3:
             self.liar.sessions = [self.session]
             classes = [cls for cls in classes if cls is not m.ObjectsMissing]  # it may say so, it is believed

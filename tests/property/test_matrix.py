@@ -28,6 +28,8 @@ MEMBERS, OUTPUTS, TASKS = 12, 11, 23
 """The array of other scenes: its outputs, then its tasks, then a task with the output of its member 4 as input."""
 CONSUMER = TASKS + MEMBERS
 
+WORKERS_TO_STOP: list[list[str]] = [["10.2.0.2:9000"], ["10.2.0.3:9000"], ["10.9.9.9:1"], []]
+
 ARRAY_IDS = (OUTPUTS, OUTPUTS + 1, OUTPUTS + 4, TASKS, TASKS + 1, TASKS + 4, CONSUMER, UNKNOWN)
 
 
@@ -115,6 +117,13 @@ def retried() -> Scene:
     scene = second_running()
     scene.world.fail(scene.worker(), (scene.session, SECOND))
     return scene
+
+
+def asked_for_logs() -> Scene:
+    scene = running()
+    unseen(scene, scene.client.peer, m.GetTaskLog(9006, scene.session, FIRST, "stdout", 0, 100))
+    scene.world.worker_joins(1)
+    return unseen(scene, scene.client.peer, m.CheckNetwork(9007))
 
 
 def finished() -> Scene:
@@ -323,6 +332,7 @@ SCENES = [
     second_assigned,
     second_running,
     retried,
+    asked_for_logs,
     finished,
     unkept,
     recomputing,
@@ -381,9 +391,18 @@ def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
         m.NewSession(16, "name", "whatever", False),
         m.GetServerInfo(11),
         m.GetDump(17),
+        m.CheckNetwork(40),
         m.Explain(18, session, array("I")),
         m.ExplainTasks(19, session, 0, LAST),
+        m.ListSessions(31, 0),
+        m.ListSessions(32, session),
+        m.ListTasks(33, session, 0, LAST, b"", ""),
+        m.ListTasks(34, session, UNKNOWN, FIRST, b"\3\4", "name"),
+        m.ListObjects(35, session, 0, LAST, 0, ""),
+        m.ListObjects(36, session, FIRST, LAST, 1, "label"),
+        m.GetSpecs(37, session, array("I")),
         m.StopServer(12),
+        *(m.StopWorkers(40, names, now) for names in WORKERS_TO_STOP for now in (False, True)),
         m.ConstantPiece(session, 30, 50, 100, b"y" * 50),
         m.ConstantPiece(session, 30, 7, 100, b"gap"),
         m.ConstantPiece(session, LAST, 0, 3, b"abc"),
@@ -407,6 +426,8 @@ def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
                 m.GetStates(25, session, column),
                 m.GetCounts(30, session, column[:1], array("I", [column[-1] - number + 1])),
                 m.Explain(27, session, column),
+                m.GetTaskLog(41, session, column[-1], "stdout", 0, 1 << 20),
+                m.GetSpecs(38, session, column),
                 m.Cancel(26, session, column),
             ]
     return made
@@ -421,8 +442,18 @@ def worker_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
         m.WorkerInfo(99, {}),
         m.WorkerDigest(0, 0, 0),
         m.WorkerDigest(9, 9, 9),
+        m.WorkerMonitoring({}),
+        m.WorkerMonitoring({"cpu_usage": "wrong"}),
         m.WorkerRuns(9, array("I", [session, 99]), array("I", [ids[1], UNKNOWN]), array("I", [1, 7])),
         m.WorkerRuns(0, array("I"), array("I"), array("I")),
+        m.WorkerMonitoring({"cpu_usage": [5.0], "mem_usage": 1.0, "net_stat": {"lo": [1, 2]}}),
+        m.WorkerMonitoring({"cpu_usage": "all"}),
+        m.TaskLogRead(1, b"printed", 0, 7, True, ""),
+        m.TaskLogRead(1, b"printed", 0, 1, True, ""),
+        m.TaskLogRead(99, b"", 0, 0, True, "nothing"),
+        m.PeersProbed(2, [""]),
+        m.PeersProbed(2, ["no route", ""]),
+        m.PeersProbed(99, []),
     ]
     for number in ids:
         one = array("I", [number])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rain.protocol import messages as m
 from rain.protocol.codec import MESSAGE_CLASSES, SCHEMA_PATH, camel_case
 
-_STRUCTS = re.findall(r"^struct (\w+) {(.*?)^}", SCHEMA_PATH.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+_STRUCTS = re.findall(r"^struct (\w+) {\n(.*?)^}", SCHEMA_PATH.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 INT_BITS = {
     (struct, name): int(bits)
     for struct, body in _STRUCTS

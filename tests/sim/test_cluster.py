@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rain.testing.faults import FAULTS
+from rain.testing.faults import DRAIN, FAULTS
 from rain.testing.simcluster import run_seed
 from rain.testing.simplan import BREAKING, KINDS
 from rain.testing.simruns import Summary, processes, run_parts
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SEEDS = int(os.environ.get("RAIN_SIM_SEEDS", "2000"))
 CHUNK = 200
-ALL_BREAKS = 1200
+ALL_BREAKS = 2000
 """Among so many seeds each kind of break must have hit each type of message."""
 UNEXPECTED = {"ListRuns", "WorkerRuns"}
 """Messages that follow when server and worker disagree about what runs where."""
@@ -74,7 +74,7 @@ def test_cluster(first: int, pool: Executor, total: Summary) -> None:
 def test_every_kind_of_fault_was_met(total: Summary) -> None:
     if total.seeds < CHUNK:
         pytest.skip(f"only {total.seeds} seeds ran")
-    assert set(total.faults) == set(FAULTS)
+    assert set(total.faults) == {*FAULTS, DRAIN}
     assert total.blocks > total.seeds / 2
     for kind in KINDS:
         assert sum(count for end, count in total.ends.items() if end.startswith(kind)) > total.seeds / len(KINDS)

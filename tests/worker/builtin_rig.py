@@ -16,6 +16,7 @@ from rain.worker.builtins import Builtins
 from rain.worker.core.actions import Run, RunInput
 from rain.worker.core.events import RunFailed, RunResult, RunsEnded, WorkerEvent
 from rain.worker.store import Store
+from rain.worker.task_logs import TaskLogs
 
 SESSION = 1
 
@@ -34,11 +35,13 @@ class Rig:
         self.store = Store(str(root / "data"), memory_budget=0)
         self.events: list[WorkerEvent] = []
         self.threads = ThreadPoolExecutor(2)
+        self.task_logs = TaskLogs(root / "log")
         self._reported = asyncio.Event()
         self._tasks = 20
         self.builtins = Builtins(
             loop=asyncio.get_running_loop(),
             store=self.store,
+            task_logs=self.task_logs,
             report=self._report,
             wall_clock=lambda: 1000.5,
             sandboxes=self.sandboxes,

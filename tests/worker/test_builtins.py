@@ -16,6 +16,7 @@ from rain.worker.builtins import OPERATIONS, Builtins
 from rain.worker.core.actions import Run, RunInput
 from rain.worker.core.events import BuiltinStopped, RunFailed, RunResult, RunsEnded, StoreFailed, WorkerEvent
 from rain.worker.store import Store
+from rain.worker.task_logs import TaskLogs
 
 KEY = (1, 20, 0)
 OUTPUT = (1, 20)
@@ -40,6 +41,7 @@ class Bench:
         self.builtins = Builtins(
             loop=asyncio.get_running_loop(),
             store=store,
+            task_logs=TaskLogs(f"{store.data_directory}-log"),
             report=self._report,
             wall_clock=lambda: 1000.5,
             sandboxes="/nonexistent",

@@ -28,6 +28,7 @@ from rain.worker.core.events import (
 )
 from rain.worker.executors import ExecutorPool
 from rain.worker.store import Store, StoreError
+from rain.worker.task_logs import TaskLogs
 
 FUNCTION = (1, 10)
 PLAIN = {"task_type": "py/", "config": {"plain": True}, "outputs": [{}]}
@@ -59,6 +60,7 @@ class Rig:
         (root / "data").mkdir()
         self.root = root
         self.store = Store(str(root / "data"), memory_budget=memory_budget)
+        self.task_logs = TaskLogs(root / "log")
         self.events = []
         self.new_event = asyncio.Event()
         self.pool = ExecutorPool(
@@ -66,6 +68,7 @@ class Rig:
             workdir=root / "work",
             logdir=root / "log",
             store=self.store,
+            task_logs=self.task_logs,
             report=self.report,
             register_timeout=register_timeout,
             **options,
@@ -704,7 +707,7 @@ async def test_wrong_registrations(scripted, first, expected):
         ("raw(b'\\xc1')", "not MessagePack"),
         ("raw(msgpack.packb(5))", "not a list"),
         ("send(['other'])", "unknown message 'other'"),
-        ("send(['results', 5, []])", "two lists"),
+        ("send(['results', 5, []])", "does not have its lists"),
         ("send(['results', [], [1]])", "cached object"),
         ("send(['results', [[101, 9, 0.0, 0.0, None, []]], []])", "task 101, run 9; due was task 101, run 1"),
         ("send(['results', [[7, 1, 0.0, 0.0, None, []]], []])", "due was task 101, run 1"),

@@ -31,10 +31,15 @@ from rain.protocol.messages import (
     GetWorkerInfo,
     Heartbeat,
     Message,
+    PeersProbed,
+    ProbePeers,
+    ReadTaskLog,
     StopWorker,
+    TaskLogRead,
     TasksDone,
     WorkerHello,
     WorkerInfo,
+    WorkerMonitoring,
     WorkerWelcome,
 )
 
@@ -58,6 +63,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.channel: Channel | None = None
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.monitoring: asyncio.Queue[WorkerMonitoring] = asyncio.Queue()
         self.closed: asyncio.Queue[str] = asyncio.Queue()
         self.listener: Listener | None = None
         self.welcomes = True
@@ -80,7 +86,9 @@ class ScriptedServer:
             if isinstance(message, WorkerHello) and self.welcomes:
                 self._incarnation += 1
                 channel.send(WorkerWelcome(self._incarnation, message.address))
-            if not isinstance(message, Heartbeat):
+            if isinstance(message, WorkerMonitoring):
+                self.monitoring.put_nowait(message)
+            elif not isinstance(message, Heartbeat):
                 self.messages.put_nowait(message)
 
     def channel_closed(self, channel: Channel, reason: str) -> None:
@@ -309,6 +317,26 @@ async def test_python_tasks_with_small_and_large_results(server: ScriptedServer,
     server.send(StopWorker())
     assert await worker.ended() == 0
     assert not worker.shared_directories()
+
+
+async def test_what_the_server_asks_besides(server: ScriptedServer, worker: WorkerProcess) -> None:
+    worker.start(server.address)
+    hello = await server.next(WorkerHello)
+    server.send(python_calls(lambda number: print("number", number), 1, 2))
+    while 21 not in (await server.next_of(TasksDone)).tasks:
+        pass
+    server.send(ReadTaskLog(5, 1, 21, "stdout", 0, 100))
+    assert await server.next_of(TaskLogRead) == TaskLogRead(5, b"number 2\n", 0, 9, True, "")
+    server.send(ReadTaskLog(6, 1, 21, "+out", 0, 100))
+    assert "no stream '+out'" in (await server.next_of(TaskLogRead)).hint
+    server.send(ProbePeers(7, [hello.address, server.address]))
+    probed = await server.next_of(PeersProbed)
+    assert (probed.seq, probed.errors[0]) == (7, "")
+    assert probed.errors[1]  # that is no data port
+    monitoring = await asyncio.wait_for(server.monitoring.get(), 20)
+    assert set(monitoring.info) == {"cpu_usage", "mem_usage", "net_stat", "store", "executors", "transfers"}
+    server.send(StopWorker())
+    assert await worker.ended() == 0
 
 
 async def test_a_killed_worker_takes_running_tasks_along(server: ScriptedServer, worker: WorkerProcess) -> None:

@@ -15,10 +15,15 @@ from rain.protocol.messages import (
     AssignTasks,
     EndSession,
     Heartbeat,
+    PeersProbed,
+    ProbePeers,
+    ReadTaskLog,
     StopWorker,
+    TaskLogRead,
     TasksReturned,
     WorkerHello,
     WorkerInfo,
+    WorkerMonitoring,
     WorkerWelcome,
 )
 from rain.testing.simloop import SimLoop
@@ -30,6 +35,8 @@ from rain.worker.core.actions import (
     FetchObject,
     ForbidRun,
     KillExecutor,
+    Probe,
+    ReadLog,
     Run,
     RunBuiltin,
     StartExecutor,
@@ -52,7 +59,8 @@ from rain.worker.core.events import (
     Tick,
     WorkerEvent,
 )
-from rain.worker.shell import HEARTBEAT_INTERVAL, SILENCE_LIMIT, TICK_INTERVAL, Parts, WorkerShell
+from rain.worker.parts import Parts
+from rain.worker.shell import HEARTBEAT_INTERVAL, MONITORING_INTERVAL, SILENCE_LIMIT, TICK_INTERVAL, WorkerShell
 from rain.worker.store import StoreError
 
 HELLO = WorkerHello("127.0.0.1:1", {"cpus": 1}, "host", 1, "3.11")
@@ -121,6 +129,26 @@ class Store(Recorder):
         self.calls.append(("delete", list(keys)))
 
 
+class Inquiries:
+    """Answers logs at once; of the others keeps whom to answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Callable[[Any], None]]] = []
+        self.forgotten = 0
+
+    def read_log(self, request: ReadTaskLog) -> TaskLogRead:
+        return TaskLogRead(request.seq, b"printed", request.offset, 7, False, "")
+
+    def probe(self, request: ProbePeers, answer: Callable[[PeersProbed], None]) -> None:
+        self.asked.append(("probe", answer))
+
+    def gather(self, answer: Callable[[WorkerMonitoring], None]) -> None:
+        self.asked.append(("gather", answer))
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
 class Bench:
     def __init__(self) -> None:
         self.loop = SimLoop(seed=5)
@@ -131,7 +159,8 @@ class Bench:
         self.supervisor = Recorder()
         self.channel = FakeChannel()
         self.shell = WorkerShell(self.core, loop=self.loop, clock=self.loop.time, supervisor=self.supervisor)
-        self.shell.equip(Parts(self.store, self.parts, self.parts, self.parts))
+        self.inquiries = Inquiries()
+        self.shell.equip(Parts(self.store, self.parts, self.parts, self.parts, self.inquiries))
 
     def run(self, seconds: float = 0.0) -> None:
         self.loop.run_until_complete(asyncio.sleep(seconds + 0.001))
@@ -417,8 +446,51 @@ def test_an_internal_error_ends_the_worker_with_its_story(
 
 
 def test_what_is_told_for_a_dump_is_completed(bench: Bench) -> None:
-    bench.shell.equip(Parts(bench.store, bench.parts, bench.parts, bench.parts, lambda info: {**info, "log": ["line"]}))
+    parts = bench.parts
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda info: {**info, "log": ["line"]}  # noqa: E731
+    bench.shell.equip(Parts(bench.store, parts, parts, parts, bench.inquiries, complete))
     bench.attach()
     usual, full = WorkerInfo(1, {"tasks": []}), WorkerInfo(2, {"state": {}})
     bench.obey(TellServer(usual), TellServer(full))
     assert bench.channel.sent[1:] == [usual, WorkerInfo(2, {"state": {}, "log": ["line"]})]
+
+
+READ = ReadTaskLog(7, 1, 20, "stdout", 3, 100)
+PROBE = ProbePeers(8, ["127.0.0.1:1"])
+
+
+def test_questions_are_answered_over_the_connection(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(ReadLog(READ), Probe(PROBE))
+    assert bench.channel.sent[1:] == [TaskLogRead(7, b"printed", 3, 7, False, "")]
+    _, (kind, answer) = bench.inquiries.asked
+    assert kind == "probe"
+    answer(PeersProbed(8, [""]))
+    assert bench.channel.sent[2:] == [PeersProbed(8, [""])]
+
+
+def test_a_late_answer_does_not_reach_another_server(bench: Bench) -> None:
+    bench.attach()
+    bench.obey(Probe(PROBE))
+    _, answer = bench.inquiries.asked[-1]
+    bench.shell.channel_closed(bench.channel, "lost")
+    bench.run()
+    answer(PeersProbed(8, [""]))
+    assert bench.inquiries.forgotten == 1
+    again = FakeChannel()
+    bench.shell.attach(again, HELLO)
+    answer(PeersProbed(8, [""]))
+    assert again.sent == [HELLO]
+
+
+def test_the_machine_is_looked_at_after_the_registration_and_from_time_to_time(bench: Bench) -> None:
+    bench.shell.attach(bench.channel, HELLO)
+    assert bench.inquiries.asked == []
+    bench.shell.messages_received(bench.channel, [WELCOME])
+    ((kind, answer),) = bench.inquiries.asked
+    assert kind == "gather"
+    answer(WorkerMonitoring({"mem_usage": 1.0}))
+    assert bench.channel.sent[-1] == WorkerMonitoring({"mem_usage": 1.0})
+    bench.run(2 * MONITORING_INTERVAL)
+    assert len(bench.inquiries.asked) == 3
+    bench.shell.close()

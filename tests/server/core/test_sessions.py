@@ -8,7 +8,8 @@ import pytest
 
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
-from rain.server.core.actions import DropConstants, Exit
+from rain.server.core import core as core_module
+from rain.server.core.actions import DropConstants, Exit, Log
 from rain.testing.server_builders import ServerStory, SubmitBuilder, u32
 
 
@@ -324,3 +325,21 @@ def test_an_internal_error_costs_one_session(story: ServerStory) -> None:
     assert any("Traceback" in getattr(action, "text", "") for action in story.other_actions)
     assert story.take_one(worker, m.EndSession).session == session
     assert story.assigned(worker) == [11]
+
+
+def test_an_internal_error_of_a_request_without_a_session_costs_only_the_answer(
+    story: ServerStory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = story.client()
+    session = story.session(client)
+
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setitem(core_module._PLAIN_REQUESTS, m.ListSessions, break_down)
+    story.say(client, m.ListSessions(story.seq(), 0))
+    what = "internal error 1 while handling ListSessions of 10.0.0.1:1000"
+    assert story.failure(client).message == f"{what}; the server's log tells more under this number"
+    (log,) = [action for action in story.other_actions if isinstance(action, Log)]
+    assert "a defect" in log.text
+    assert story.record(session).failure is None

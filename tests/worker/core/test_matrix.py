@@ -15,6 +15,8 @@ from rain.protocol.messages import (
     EndSession,
     GetWorkerInfo,
     ListRuns,
+    ProbePeers,
+    ReadTaskLog,
     StopWorker,
     WithdrawTasks,
     WorkerWelcome,
@@ -128,6 +130,8 @@ EVENTS: dict[str, WorkerEvent] = {
     "EndSession": ServerSaid(EndSession(1)),
     "GetWorkerInfo": ServerSaid(GetWorkerInfo(1)),
     "ListRuns": ServerSaid(ListRuns()),
+    "ReadTaskLog": ServerSaid(ReadTaskLog(1, 1, 20, "stdout", 0, 100)),
+    "ProbePeers": ServerSaid(ProbePeers(1, ["127.0.0.1:1"])),
     "StopWorker": ServerSaid(StopWorker()),
     "ServerLost": ServerLost(),
     "RunsEnded success": RunsEnded(1, [success(RUN, duration=SHORT)], []),
@@ -181,6 +185,8 @@ DeleteObjects output     .        .        .        .        .        .
 EndSession               gone     gone     gone     gone     gone     .
 GetWorkerInfo            .        .        .        .        .        .
 ListRuns                 .        .        .        .        .        .
+ReadTaskLog              .        .        .        .        .        .
+ProbePeers               .        .        .        .        .        .
 StopWorker               gone     gone     gone     gone     gone     .
 ServerLost               gone     gone     gone     gone     gone     .
 RunsEnded success        .        .        .        gone     gone     .
