@@ -1,4 +1,4 @@
-# Usage: make demo | test | lint | check | bench-setup | bench | soak | clean
+# Usage: make demo | test | test-ui | screenshots | lint | check | bench-setup | bench | soak | clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,8 +22,12 @@ NEED_CC = command -v cc >/dev/null \
 # Partitions are tested in network namespaces, which root may make; for others these tests are skipped, with a notice.
 NEED_TC = command -v tc >/dev/null || test "$$(id -u)" != 0 \
 	|| { apt-get update -q && apt-get install -q -y --no-install-recommends iproute2; }
+# The dashboard is tested in a real browser.
+NEED_BROWSER = test -x /usr/bin/chromium -a -x /usr/bin/chromedriver \
+	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } \
+	|| { echo "Please install the Debian packages chromium and chromium-driver (as root: apt-get install chromium chromium-driver)." >&2; exit 1; }
 
-.PHONY: demo test lint check bench-setup bench soak clean
+.PHONY: demo test test-ui screenshots lint check bench-setup bench soak clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python examples/census.py --out $(DEMO_VENV)/census
@@ -48,6 +52,17 @@ $(VENV)/.lint-installed: $(VENV)/.test-installed
 
 test: $(VENV)/.test-installed
 	$(VENV)/bin/python -m pytest tests $(PYTEST_ARGS)
+
+$(VENV)/.ui-installed: $(VENV)/.test-installed
+	@$(NEED_BROWSER)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[ui]'
+	touch $@
+
+test-ui: $(VENV)/.ui-installed
+	$(VENV)/bin/python -m pytest tests/ui -m ui $(PYTEST_ARGS)
+
+screenshots: $(VENV)/.ui-installed
+	$(VENV)/bin/python -m tests.ui.screenshots docs/images
 
 lint: $(VENV)/.lint-installed
 	$(VENV)/bin/python -m ruff check rain tests benchmarks examples setup.py
