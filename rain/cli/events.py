@@ -203,6 +203,7 @@ def _other(event: dict[str, Any]) -> str:
 
 _DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {
     "WorkerNew": _worker,
+    "WorkerStopping": _worker,
     "WorkerRemoved": _worker,
     "ClientNew": _client,
     "ClientRemoved": _client,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.client.asking import submit, wait_for
 from rain.client.deadlines import deadline_of, remaining
-from rain.client.fetch import fetch_values
+from rain.client.fetch import fetch_results
 from rain.client.front import run
 from rain.client.progress import with_bar
-from rain.client.results import decoded
 from rain.client.states import ask_states
 from rain.common.content_type import decode_value, has_codec
 from rain.common.data_type import DataType
@@ -79,8 +78,7 @@ async def _take(front: Front, array_: TaskArray, indices: Sequence[int], reply: 
         if value is None and values and size < SMALL:
             break
         if value is None or static.data_type is DataType.DIRECTORY:
-            (instance,) = await fetch_values(front, array_._session, [array_._output(index)], None)
-            values.append(decoded(instance))
+            values += await fetch_results(front, array_._session, [array_._output(index)], None)
         elif info == _PICKLE5:
             values.append(decode_pickle5(value))
         else:

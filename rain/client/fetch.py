@@ -6,11 +6,12 @@ import os
 from array import array
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rain.client.asking import wait_for
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.specs import object_info, size_of
+from rain.common.content_type import decode_value, has_codec
 from rain.common.data_instance import DataInstance, check_free
 from rain.common.errors import RainConnectionError, RainException
 from rain.common.states import DataObjectState
@@ -56,6 +57,14 @@ async def fetch_values(
     return await _Fetch(front, session, objects, timeout, to, submit=submit).run()
 
 
+async def fetch_results(
+    front: Front, session: BaseSession, objects: list[DataObject], timeout: float | None, *, submit: bool = False
+) -> list[Any]:
+    """The same values as `result()` gives them: decoded by content type; bytes where there is no decoder, a directory
+    as it is."""
+    return await _ResultFetch(front, session, objects, timeout, None, submit=submit).run()
+
+
 class _Fetch:
     """One fetch of any number of objects."""
 
@@ -89,9 +98,9 @@ class _Fetch:
         self._rounds = 0
         self._missing = list(dict.fromkeys(objects))
         self._unreachable: dict[str, str] = {}
-        self._found: dict[DataObject, DataInstance] = {}
+        self._found: dict[DataObject, Any] = {}
 
-    async def run(self) -> list[DataInstance]:
+    async def run(self) -> list[Any]:
         """Ask until all values are there."""
         while self._missing:
             make, what = self._question()
@@ -137,7 +146,7 @@ class _Fetch:
             dataobj._info = object_info(packed, size_of(dataobj, reply.sizes[position]))
             self._session._note(dataobj)
             dataobj._own_state = DataObjectState.finished
-            self._found[dataobj] = self._instance(dataobj, source)
+            self._found[dataobj] = self._value(dataobj, source)
 
     async def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:
         """The value, or the file it was written to, from the first holder that has it; None if there is none."""
@@ -151,6 +160,10 @@ class _Fetch:
             except DataUnavailable as error:
                 self._unreachable[holder] = str(error)
         return None
+
+    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path) -> Any:
+        """What is given for a value."""
+        return self._instance(dataobj, source)
 
     def _instance(self, dataobj: DataObject, source: bytes | memoryview | Path) -> DataInstance:
         data_type = dataobj._shape.data_type
@@ -168,6 +181,19 @@ class _Fetch:
             spec=dataobj.spec,
             object_id=dataobj.id,
         )
+
+
+class _ResultFetch(_Fetch):
+    """Gives decoded values."""
+
+    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path) -> Any:
+        assert not isinstance(source, Path)
+        if dataobj.is_directory():
+            return self._instance(dataobj, source)
+        info, spec = dataobj._info, dataobj._own_spec
+        assert info is not None
+        content_type = info.content_type or (dataobj._shape if spec is None else spec).content_type or None
+        return decode_value(source, content_type) if has_codec(content_type) else bytes(source)
 
 
 _fetches = count()

@@ -14,7 +14,7 @@ from rain.client.core import result_of as answer_of
 from rain.client.data import DataObject
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.failures import to_exception
-from rain.client.fetch import fetch_values
+from rain.client.fetch import fetch_results
 from rain.client.front import run
 from rain.client.results import objects_of, prepare, result_from, result_of
 from rain.client.states import ask_states
@@ -347,9 +347,9 @@ async def _fetch_all(leaves: dict[Leaf, Any], front_of: FrontOf, deadline: float
         for start in range(0, len(things), BATCH):
             some = things[start : start + BATCH]
             objects = [dataobj for thing in some for dataobj in objects_of(thing)]
-            instances = iter(await fetch_values(front, session, objects, remaining(deadline)))
+            values = iter(await fetch_results(front, session, objects, remaining(deadline)))
             for thing in some:
-                leaves[thing] = result_from(thing, [next(instances) for _ in objects_of(thing)])
+                leaves[thing] = result_from(thing, [next(values) for _ in objects_of(thing)])
 
 
 def _wait_question(session: BaseSession, things: list[Thing]) -> Question:

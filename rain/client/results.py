@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any
 from rain.client.asking import submit
 from rain.client.data import DataObject
 from rain.client.deadlines import deadline_of, remaining
-from rain.client.fetch import fetch_values
+from rain.client.fetch import fetch_results
 from rain.client.handles import ArrayOutput
 from rain.client.states import ask_states
 from rain.client.waiting import wait_for_all
-from rain.common.content_type import has_codec
-from rain.common.data_type import DataType
 from rain.common.errors import RainException, RainTimeoutError
 from rain.common.states import TERMINAL_STATES, DataObjectState
 
 if TYPE_CHECKING:
     from rain.client.front import Front
     from rain.client.task import Task
-    from rain.common.data_instance import DataInstance
 
 
 async def result_of(front: Front, thing: Task | DataObject, timeout: float | None) -> Any:
@@ -33,12 +30,11 @@ async def result_of(front: Front, thing: Task | DataObject, timeout: float | Non
             await submit(front, session)
         await wait_for_all(front, session, [thing], remaining(deadline))
         return None
-    return result_from(thing, await fetch_values(front, session, objects, timeout, submit=True))
+    return result_from(thing, await fetch_results(front, session, objects, timeout, submit=True))
 
 
-def result_from(thing: Task | DataObject, instances: list[DataInstance]) -> Any:
-    """The result of a task or object, of the values of `objects_of(thing)`."""
-    values = [decoded(instance) for instance in instances]
+def result_from(thing: Task | DataObject, values: list[Any]) -> Any:
+    """The result of a task or object, of the decoded values of `objects_of(thing)`."""
     if isinstance(thing, DataObject) or len(values) == 1:
         return values[0]
     return values or None
@@ -94,12 +90,3 @@ def prepare(thing: Task | DataObject) -> None:
                 f"The value of {output!r} is not kept, so there is no result to give; call keep() before submit, or "
                 "result() before submit"
             )
-
-
-def decoded(instance: DataInstance) -> Any:
-    """The value by its content type; bytes where there is no decoder, a directory as it is."""
-    if instance.data_type is DataType.DIRECTORY:
-        return instance
-    if has_codec(instance.content_type):
-        return instance.load()
-    return instance.get_bytes()

@@ -252,7 +252,7 @@ class Overview:
             UnknownError: there is no such session.
         """
         sessions = self._sessions.all_whole() if n is None else [self._sessions.whole(n)]
-        return stream.stream(sessions, self._workers.names, self.last_time, begin, end, width)
+        return stream.stream(sessions, self._workers.names, self.last_time, begin, end, width, of_all=n is None)
 
     def workers(self) -> Answer:
         """Workers, connected ones first."""

@@ -30,11 +30,13 @@ _Unit = tuple[float, float, int, int, int]
 
 
 class Bar:
-    """One or more runs. task, name: of the longest one, which took `longest` seconds."""
+    """One or more runs. task (session and id), name: of the longest one, which took `longest` seconds."""
 
     __slots__ = ("count", "end", "longest", "name", "start", "state", "task")
 
-    def __init__(self, start: float, end: float, name: str, task: int, state: int, count: int, longest: float) -> None:
+    def __init__(
+        self, start: float, end: float, name: str, task: tuple[int, int], state: int, count: int, longest: float
+    ) -> None:
         self.start = start
         self.end = end
         self.name = name
@@ -59,6 +61,8 @@ def stream(
     begin: float | None,
     end: float | None,
     width: int,
+    *,
+    of_all: bool,
 ) -> dict[str, Any]:
     """The answer.
 
@@ -68,6 +72,7 @@ def stream(
         now: until when running tasks have run.
         begin, end: unix seconds; None: the whole span.
         width: pixels.
+        of_all: bars name a task as [session, id].
     """
     first, last = _span(sessions, now)
     begin = first if begin is None else begin
@@ -81,7 +86,7 @@ def stream(
         packed = [lane for session in sessions for lane in _lanes(session, number, begin, end, pixel, now)]
         if len(sessions) > 1:
             packed = _repacked([bar for lane in packed for bar in lane], pixel)
-        lanes = [[_answer(bar, names) for bar in lane] for lane in packed if lane]
+        lanes = [[_answer(bar, names, of_all=of_all) for bar in lane] for lane in packed if lane]
         total += sum(bar.count for lane in packed for bar in lane)
         if lanes:
             rows.append({"worker": workers[number] if number < len(workers) else "", "slots": lanes})
@@ -103,9 +108,10 @@ def _pixel(sessions: Iterable[SessionView], begin: float, end: float, width: int
     return span / min(width, max(MOST_BARS / max(busy, 1.0), 1.0))
 
 
-def _answer(bar: Bar, names: dict[str, int]) -> list[Any]:
+def _answer(bar: Bar, names: dict[str, int], *, of_all: bool) -> list[Any]:
     name = names.setdefault(bar.name, len(names))
-    return [round(bar.start, 6), round(bar.end, 6), name, bar.task, bar.state, bar.count]
+    task = list(bar.task) if of_all else bar.task[1]
+    return [round(bar.start, 6), round(bar.end, 6), name, task, bar.state, bar.count]
 
 
 def _span(sessions: Iterable[SessionView], now: float) -> tuple[float, float]:
@@ -146,7 +152,8 @@ def _running(session: SessionView, worker: int, begin: float, end: float, now: f
         start = runs.starts[run]
         until = max(now, start)
         if runs.workers[run] == worker and start <= end and until >= begin:
-            bars.append(Bar(start, until, _name(session, task), task, RUNNING, 1, until - start))
+            names = _name(session, task), (session.number, task)
+            bars.append(Bar(start, until, *names, RUNNING, 1, until - start))
     return sorted(bars, key=attrgetter("start"))
 
 
@@ -179,7 +186,8 @@ def _bars(session: SessionView, slot: Slot, begin: float, end: float, pixel: flo
 def _bar(session: SessionView, start: float, end: float, longest: int, is_failed: int, count: int) -> Bar:
     task = session.runs.tasks[longest]
     state = FAILED if is_failed else FINISHED
-    return Bar(start, end, _name(session, task), task, state, count, session.runs.durations[longest])
+    names = _name(session, task), (session.number, task)
+    return Bar(start, end, *names, state, count, session.runs.durations[longest])
 
 
 def _units(runs: Runs, slot: Slot, begin: float, end: float, pixel: float) -> Iterator[_Unit]:

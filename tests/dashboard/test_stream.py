@@ -90,6 +90,8 @@ def test_all_sessions_share_slots(story: Story):
     answer = overview.stream()
     assert [len(row["slots"]) for row in answer["rows"]] == [1]
     assert answer["total"] == 6
+    named = sorted(bar[3] for bar in answer["rows"][0]["slots"][0])
+    assert named == [[number, task] for number in (1, 2, 3) for task in (12, 14)]
     story.finished(14, session=1, start=BEGIN + 0.5)
     assert [len(row["slots"]) for row in story.overview().stream()["rows"]] == [2]
 
@@ -129,14 +131,14 @@ def test_every_run_is_in_one_bar(given_runs: list[tuple[int, int, bool]], begin:
     session.grow(len(given_runs))
     for task, (start, seconds, is_failed) in enumerate(given_runs):
         session.runs.end(session.runs.begin(task, 0, start), start, seconds, is_failed)
-    answer = stream([session], [W1], 0.0, None, None, width)
+    answer = stream([session], [W1], 0.0, None, None, width, of_all=False)
     bars = [bar for row in answer["rows"] for slot in row["slots"] for bar in slot]
     assert answer["total"] == sum(bar[5] for bar in bars) == len(given_runs)
     assert (1 in {bar[4] for bar in bars}) == any(is_failed for _, _, is_failed in given_runs)
     for row in answer["rows"]:
         for slot in row["slots"]:
             assert all(left[1] <= right[0] + 1e-3 for left, right in pairwise(slot))
-    window = stream([session], [W1], 0.0, begin, end, width)
+    window = stream([session], [W1], 0.0, begin, end, width, of_all=False)
     last = max(begin, end)
     certain = sum(start <= last and start + seconds >= begin for start, seconds, _ in given_runs)
     assert certain <= window["total"] <= len(given_runs)

@@ -8,7 +8,7 @@ import { link, replace, taskLink } from "./route.js";
 const PAGE = 100;
 const TYPES = ["SessionNew", "SessionClosed", "SessionAttached", "SessionDetached", "ClientSubmit", "ClientUnkeep", "ClientNew", "ClientRemoved",
   "ClientInvalidRequest", "TaskStarted", "TaskFinished", "TaskFailed", "TaskRetried", "TaskCancelled", "TaskAborted", "TaskInfeasible",
-  "DataObjectFinished", "WorkerNew", "WorkerRemoved", "Monitoring"];
+  "DataObjectFinished", "WorkerNew", "WorkerStopping", "WorkerRemoved", "Monitoring"];
 const BAD = new Set(["TaskFailed", "TaskInfeasible", "WorkerRemoved", "ClientInvalidRequest"]);
 
 function brief(text, most = 160) {
@@ -33,7 +33,8 @@ function told(event) {
     case "TaskFailed": return `${task}${info?.error ? `: ${brief(info.error)}` : info?.duration === undefined ? "" : ` in ${duration(info.duration)}`}`;
     case "TaskRetried": return `${task}, run ${event.run}: ${brief(event.reason)}`;
     case "DataObjectFinished": return `object ${idText(event.dataobject)}, ${size(event.size)}, on ${event.worker}`;
-    case "WorkerNew": return event.worker;
+    case "WorkerNew":
+    case "WorkerStopping": return event.worker;
     case "WorkerRemoved": return [event.worker, brief(event.error_msg)].filter(Boolean).join(": ");
     case "ClientNew":
     case "ClientRemoved":

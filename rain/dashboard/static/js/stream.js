@@ -97,10 +97,10 @@ function nextBar(rows, chosen, step, view) {
 function found(rows, chosen) {
   if (chosen === null) return null;
   const { row, index } = chosen;
-  const task = row.bars[index][3];
+  const task = String(row.bars[index][3]);
   for (const candidate of rows) {
     if (!candidate.bars || candidate.worker !== row.worker) continue;
-    const place = candidate.bars.findIndex((bar) => bar[3] === task);
+    const place = candidate.bars.findIndex((bar) => String(bar[3]) === task);
     if (place >= 0) return { row: candidate, index: place };
   }
   return null;
