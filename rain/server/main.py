@@ -32,6 +32,7 @@ from rain.server.core.state import CoreOptions
 from rain.server.http.binding import BoundPort, bind_http
 from rain.server.http.facts import Facts
 from rain.server.http.service import HttpService, HttpSettings
+from rain.server.last_events import last_events
 from rain.server.relay import ServerValues
 from rain.server.shell import ServerShell
 
@@ -156,7 +157,8 @@ class _Server:
         constants = ConstantStore(workdir.path / "constants")
 
         def look() -> dict[str, Any]:
-            return {"process": process_facts(), "log": self._log_tail.lines(secret.token)}
+            log = self._log_tail.lines(secret.token)
+            return {"process": process_facts(), "log": log, "events": last_events(event_log)}
 
         def record(records: list[Record]) -> None:
             events.put(records, time.time_ns())

@@ -91,6 +91,8 @@ def test_a_busy_cluster(client: Client, dump: Callable[[], dict[str, Any]]) -> N
         assert any("Registered at" in line for line in worker["log"])
         server = found["server"]
         assert any("listening on" in line for line in server["log"])
+        known = until(dump, lambda dump: dump["server"]["events"])["server"]["events"]
+        assert all({"id", "time", "type"} <= event.keys() for event in known)
         assert server["process"]["pid"] not in (worker["pid"], os.getpid())
         (told_of,) = found["sessions"]
         assert told_of["tasks"]["running"] == 2
