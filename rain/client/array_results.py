@@ -10,11 +10,12 @@ from rain.client.deadlines import deadline_of, remaining
 from rain.client.fetch import fetch_results
 from rain.client.front import run
 from rain.client.progress import with_bar
+from rain.client.specs import PICKLE5_INFO
 from rain.client.states import ask_states
 from rain.common.content_type import decode_value, has_codec
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
-from rain.common.packing import pack, unpack
+from rain.common.packing import unpack
 from rain.common.pickle5 import decode_pickle5
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import WAIT_ALL, WAIT_SOME, FetchObjects, ObjectsFetched, Wait, WaitDone
@@ -31,8 +32,6 @@ WINDOW = 1000
 """Members looked at to find those that are finished."""
 SMALL = 64 << 10
 """Smaller values come with the answer, unless it is full."""
-
-_PICKLE5 = pack({"content_type": "pickle5"})
 
 
 def check_kept(array_: TaskArray) -> None:
@@ -79,7 +78,7 @@ async def _take(front: Front, array_: TaskArray, indices: Sequence[int], reply: 
             break
         if value is None or static.data_type is DataType.DIRECTORY:
             values += await fetch_results(front, array_._session, [array_._output(index)], None)
-        elif info == _PICKLE5:
+        elif info == PICKLE5_INFO:
             values.append(decode_pickle5(value))
         else:
             content_type = (unpack(info).get("content_type") if info else None) or static.content_type

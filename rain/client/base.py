@@ -101,6 +101,8 @@ class BaseSession:
         self._known_failure = ""
         self._templates: dict[bytes, int] = {}
         self._static_data: dict[Any, DataObject] = {}
+        #: inputs of calls that need nothing but the function, by the function; shared by these calls
+        self._functions: dict[DataObject, tuple[DataObject]] = {}
         self._large_constants: dict[bytes, DataObject] = {}
         if default:
             self.set_as_default()
@@ -161,7 +163,7 @@ class BaseSession:
             self.active = False
             self._registry = Registry()
             self._noted = []
-            self._static_data, self._large_constants = {}, {}
+            self._static_data, self._large_constants, self._functions = {}, {}, {}
         clear_default(self)
         if self.client is None:
             return
@@ -186,6 +188,11 @@ class BaseSession:
             if not self.active:
                 raise SessionException(_CLOSED)
             self._registry.add(self, things)
+
+    def _fix_id(self, thing: Task | DataObject) -> None:
+        """Somebody looks at the id of what is not submitted: it stays as it is."""
+        with self._lock:
+            self._registry.fix(thing._number)
 
     def _register_array(self, made: TaskArray) -> None:
         with self._lock:

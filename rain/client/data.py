@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rain.client.embedding import embed
 from rain.client.shape import ObjectShape, object_shape
+from rain.client.specs import object_info
 from rain.common import fs
 from rain.common.attribute_views import ObjectAttributes
 from rain.common.attributes import ObjectInfo, ObjectSpec
@@ -48,7 +49,6 @@ class DataObject:
     __slots__ = (
         "__weakref__",
         "_data",
-        "_info",
         "_keep",
         "_number",
         "_own_spec",
@@ -56,6 +56,7 @@ class DataObject:
         "_role",
         "_session",
         "_shape",
+        "_told",
     )
 
     _number: int
@@ -63,7 +64,7 @@ class DataObject:
     _shape: ObjectShape
     _own_spec: ObjectSpec | None
     _own_state: DataObjectState | None
-    _info: ObjectInfo | None
+    _told: ObjectInfo | tuple[bytes | None, int] | None
     _data: bytes | None
     _keep: bool
     _role: int
@@ -88,12 +89,15 @@ class DataObject:
         self._keep = False
         self._own_spec = None
         self._own_state = None
-        self._info = None
+        self._told = None
 
     @property
     def id(self) -> ID:
         """Session id and number."""
-        return ID(self._session.session_id, self._number)
+        session = self._session
+        if self._number >= session._submitted:
+            session._fix_id(self)
+        return ID(session.session_id, self._number)
 
     @property
     def session(self) -> Session:
@@ -132,6 +136,18 @@ class DataObject:
     @property
     def _spec(self) -> ObjectSpec:
         return self.spec
+
+    @property
+    def _info(self) -> ObjectInfo | None:
+        """What is known of the value. What came with an answer is read only if somebody asks."""
+        told = self._told
+        if type(told) is tuple:
+            told = self._told = object_info(*told)
+        return cast("ObjectInfo | None", told)
+
+    @_info.setter
+    def _info(self, info: ObjectInfo | None) -> None:
+        self._told = info
 
     @property
     def info(self) -> ObjectInfo | None:

@@ -111,9 +111,13 @@ class Delayed:
         function = self._function(session)
         if packer.constants:
             packer.register()
+        alone = session._functions.get(function)
+        if alone is None:
+            alone = session._functions[function] = (function,)
+        inputs = alone + inputs if inputs else alone
         if not self.keep:
-            return call_task(self._shape, packed, (function, *inputs), session)
-        task = delayed_task(self._shape, packed, (function, *inputs), here())
+            return call_task(self._shape, packed, inputs, session)
+        task = delayed_task(self._shape, packed, inputs, here())
         session._register(*task._outputs, task)
         return task
 

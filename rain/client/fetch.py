@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.asking import wait_for
 from rain.client.deadlines import deadline_of, remaining
-from rain.client.specs import object_info, size_of
+from rain.client.specs import PICKLE5_INFO, size_of
 from rain.common.content_type import decode_value, has_codec
 from rain.common.data_instance import DataInstance, check_free
 from rain.common.errors import RainConnectionError, RainException
@@ -113,10 +113,14 @@ class _Fetch:
     def _question(self) -> Question:
         """The request for what is missing."""
         missing, session = self._missing, self._session.session_id
-        numbers = array("I", [dataobj._number for dataobj in missing])
         unreachable = list(self._unreachable)
         what = f"fetching {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-        return (lambda seq: FetchObjects(seq, session, numbers, unreachable)), what
+
+        def make(seq: int) -> FetchObjects:
+            numbers = array("I", [dataobj._number for dataobj in missing])  # those they have after the submit
+            return FetchObjects(seq, session, numbers, unreachable)
+
+        return make, what
 
     async def _take(self, reply: ObjectsFetched) -> None:
         """Take the values in an answer, and read those which workers have.
@@ -143,10 +147,10 @@ class _Fetch:
             if source is None:
                 continue
             packed = reply.infos[position] if reply.infos else None
-            dataobj._info = object_info(packed, size_of(dataobj, reply.sizes[position]))
-            self._session._note(dataobj)
-            dataobj._own_state = DataObjectState.finished
-            self._found[dataobj] = self._value(dataobj, source)
+            size = reply.sizes[position]
+            dataobj._told = (packed, size if dataobj._data is None else size_of(dataobj, size))
+            dataobj._own_state = DataObjectState.finished  # as a later `wait_all` would find it
+            self._found[dataobj] = self._value(dataobj, source, packed)
 
     async def _read(self, dataobj: DataObject, holders: list[str]) -> memoryview | Path | None:
         """The value, or the file it was written to, from the first holder that has it; None if there is none."""
@@ -161,8 +165,8 @@ class _Fetch:
                 self._unreachable[holder] = str(error)
         return None
 
-    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path) -> Any:
-        """What is given for a value."""
+    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path, packed: bytes | None) -> Any:
+        """What is given for a value; `packed`: its object info."""
         return self._instance(dataobj, source)
 
     def _instance(self, dataobj: DataObject, source: bytes | memoryview | Path) -> DataInstance:
@@ -186,7 +190,10 @@ class _Fetch:
 class _ResultFetch(_Fetch):
     """Gives decoded values."""
 
-    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path) -> Any:
+    def _value(self, dataobj: DataObject, source: bytes | memoryview | Path, packed: bytes | None) -> Any:
+        if packed == PICKLE5_INFO:
+            assert not isinstance(source, Path)
+            return decode_value(source, "pickle5")
         assert not isinstance(source, Path)
         if dataobj.is_directory():
             return self._instance(dataobj, source)

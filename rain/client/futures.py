@@ -349,7 +349,8 @@ async def _fetch_all(leaves: dict[Leaf, Any], front_of: FrontOf, deadline: float
             objects = [dataobj for thing in some for dataobj in objects_of(thing)]
             values = iter(await fetch_results(front, session, objects, remaining(deadline)))
             for thing in some:
-                leaves[thing] = result_from(thing, [next(values) for _ in objects_of(thing)])
+                count = len(objects_of(thing))
+                leaves[thing] = next(values) if count == 1 else result_from(thing, [next(values) for _ in range(count)])
 
 
 def _wait_question(session: BaseSession, things: list[Thing]) -> Question:

@@ -97,7 +97,7 @@ def delayed_task(shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], 
         output._keep = True
         output._own_spec = None
         output._own_state = None
-        output._info = None
+        output._told = None
         outputs.append(output)
     task._outputs = tuple(outputs)
     return task
@@ -140,5 +140,5 @@ def _loose(dataobj: DataObject) -> DataObject:
     made._keep = dataobj._keep
     made._own_spec = dataobj._own_spec
     made._own_state = dataobj._own_state
-    made._info = dataobj._info
+    made._told = dataobj._told
     return made

@@ -6,6 +6,7 @@ import weakref
 from bisect import bisect_right
 from typing import TYPE_CHECKING, TypeAlias
 
+from rain.client.alike import AlikeTasks, grouped, used_objects
 from rain.client.handles import WEAK_TYPES, loosen_inputs
 from rain.client.task import Task
 from rain.common.ids import FIRST_ID
@@ -35,16 +36,19 @@ class _Block:
 
 
 class Registry:
-    """Numbers everything in the order of registration; callers hold the lock of the session.
+    """Numbers everything in the order of registration; callers hold the lock of the session. Delayed calls may get
+    other numbers when they are submitted (`alike`).
 
     What is not submitted is held strongly; of what is, delayed tasks and task arrays are held weakly.
 
     Attributes:
         next: the number of what is registered next.
+        fixed: what has a number below this keeps it.
     """
 
     def __init__(self) -> None:
         self.next = FIRST_ID
+        self.fixed = FIRST_ID
         self._blocks: list[_Block] = []
         self._submitted_blocks = 0
         self._open: list[Thing | None] | None = None
@@ -93,10 +97,21 @@ class Registry:
                 items += block.things  # type: ignore[arg-type]
         return items
 
-    def take(self) -> tuple[list[Item], int]:
+    def fix(self, number: int) -> None:
+        """Somebody knows the number of what is not submitted."""
+        self.fixed = max(self.fixed, number + 1)
+
+    def take(self) -> tuple[list[Item | AlikeTasks], int]:
         """What is to be submitted, and the number that follows; later things are not among them."""
         self._open = None
-        return self.unsubmitted(), self.next
+        items: list[Item | AlikeTasks] = []
+        used = used_objects(self.unsubmitted())
+        for block in self._blocks[self._submitted_blocks :]:
+            if block.array is not None:
+                items.append(self._unsubmitted_arrays[block.first])
+            else:
+                items += grouped(block.first, block.things, used, self.fixed)
+        return items, self.next
 
     def submitted(self, end: int) -> None:
         """Everything below the number `end` is submitted."""

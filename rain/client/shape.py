@@ -112,6 +112,18 @@ class TaskShape:
             _check_cache(self)
 
     @cached_property
+    def in_blocks(self) -> bool:
+        """Whether the server may run such tasks in blocks: nothing must be watched for a single one."""
+        options = self.options
+        return (
+            self.has_config
+            and len(self.outputs) == 1
+            and options.timeout is None
+            and not options.cache
+            and options.resources == {"cpus": 1}
+        )
+
+    @cached_property
     def packed(self) -> bytes:
         """The template as sent; equal shapes give equal bytes."""
         fields: dict[str, Any] = {"task_type": self.task_type}

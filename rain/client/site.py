@@ -21,8 +21,15 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _getframe = sys._getframe
 
 
+_last: Site = ()
+
+
 def here() -> Site:
-    """Note the stack of the caller: up to 5 frames, beginning with the first that is not Rain's."""
+    """Note the stack of the caller: up to 5 frames, beginning with the first that is not Rain's.
+
+    In a loop it is the same tuple again: the garbage collector has less to look at.
+    """
+    global _last
     frame: FrameType | None = _getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -33,7 +40,11 @@ def here() -> Site:
         site.append(frame.f_lasti)
         frame = frame.f_back
         left -= 1
-    return tuple(site)
+    made = tuple(site)
+    if made == _last:
+        return _last
+    _last = made
+    return made
 
 
 def warn_user(text: str) -> None:

@@ -12,7 +12,7 @@ import msgpack
 from rain.client.shape import ObjectShape, TaskOptions, TaskShape, pack_plain
 from rain.common.attributes import ObjectInfo, TaskInfo, TaskSpec, TaskSpecInput
 from rain.common.fs import packed_size
-from rain.common.packing import unpack
+from rain.common.packing import pack, unpack
 
 if TYPE_CHECKING:
     from rain.client.data import DataObject
@@ -111,6 +111,10 @@ def task_info(packed: bytes) -> TaskInfo:
 
 def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+PICKLE5_INFO = pack({"content_type": "pickle5"})
+"""The packed info of nearly all values."""
 
 
 def object_info(packed: bytes | None, size: int | None = None) -> ObjectInfo:

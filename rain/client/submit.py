@@ -6,6 +6,7 @@ from array import array
 from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
+from rain.client.alike import AlikeTasks
 from rain.client.array import TaskArray
 from rain.client.data import CONSTANT, DECLARED, DataObject
 from rain.client.specs import edited_task, object_shape
@@ -89,7 +90,7 @@ class SubmitPacker:
         self._large: set[int] = set()
 
     def messages(
-        self, things: Iterable[Task | DataObject | TaskArray]
+        self, things: Iterable[Task | DataObject | TaskArray | AlikeTasks]
     ) -> Iterator[SubmitChunk | SubmitBlock | ConstantPiece]:
         """The messages of the submit, in the order to be sent; the commit is the caller's.
 
@@ -111,6 +112,11 @@ class SubmitPacker:
                 if columns.nodes or columns.templates:
                     yield self._flush()
                 yield from thing._messages(template, MAX_CHUNK)
+            elif isinstance(thing, AlikeTasks):
+                template = self._number_of(thing.packed_template)
+                if columns.nodes or columns.templates:
+                    yield self._flush()
+                yield from thing.messages(self._session.session_id, template, MAX_CHUNK)
             elif thing._role == CONSTANT:
                 yield from self._add_constant(thing)
             elif thing._role == DECLARED:

@@ -175,7 +175,10 @@ class Task(metaclass=TaskMeta):
     @property
     def id(self) -> ID:
         """Session id and number."""
-        return ID(self._session.session_id, self._number)
+        session = self._session
+        if self._number >= session._submitted:
+            session._fix_id(self)
+        return ID(session.session_id, self._number)
 
     @property
     def session(self) -> Session:

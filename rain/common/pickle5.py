@@ -80,6 +80,9 @@ def decode_pickle5(data: bytes | bytearray | memoryview) -> Any:
         RainException: the layout is damaged.
         Exception: whatever unpickling raises.
     """
+    length = len(data) - _HEADER.size
+    if 0 <= length < len(_bare_headers) and data[: _HEADER.size] == _bare_headers[length]:
+        return pickle.loads(data[_HEADER.size :])
     view = memoryview(data)
     if len(view) < _HEADER.size:
         raise RainException(f"Damaged pickle5 value: {len(view)} bytes are too few")

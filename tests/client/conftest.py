@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgpack
 import pytest
@@ -184,8 +185,9 @@ def channel(server: ScriptedServer) -> FakeChannel:
     return FakeChannel(server)
 
 
-@pytest.fixture
-def client(channel: FakeChannel) -> Iterator[Client]:
+@contextmanager
+def connected(channel: FakeChannel) -> Iterator[Client]:
+    """A client of a script."""
     made = Client.__new__(Client)
     made._attach(
         Connection(channel, "127.0.0.1:7210", request_timeout=5.0),
@@ -193,6 +195,12 @@ def client(channel: FakeChannel) -> Iterator[Client]:
     )
     yield made
     made.close()
+
+
+@pytest.fixture
+def client(channel: FakeChannel) -> Iterator[Client]:
+    with connected(channel) as made:
+        yield made
 
 
 @pytest.fixture

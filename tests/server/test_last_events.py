@@ -14,8 +14,10 @@ def test_the_last_ones_without_data(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     open_log(path)
     writer = EventWriter(path)
-    failed = {"task": [1, 2], "info": {"error": "ValueError: boom\nvalue of the user", "debug": "secret of the user", "user": {"x": 1}}}
-    writer.put([TasksEnded(1, "TaskAborted", u32([10]), u32([LAST - 1])), Event("TaskFinished", 1, failed)], 1)
+    info = {"error": "ValueError: boom\nvalue of the user", "debug": "secret of the user", "user": {"x": 1}}
+    failed = {"task": [1, 2], "info": info}
+    aborted = TasksEnded(1, "TaskAborted", u32([10]), u32([LAST - 1]))
+    writer.put([aborted, Event("TaskFinished", 1, failed)], 1)
     writer.close()
     found = last_events(path)
     assert len(found) == LAST

@@ -117,14 +117,21 @@ function Picture({ session, graph }) {
     setChosen(null);
   }, [scene.shape]);
 
+  /** The camera; before the first drawing, and after "All", that which fits. */
+  const view = () => {
+    const { width, height } = size.current;
+    camera.current ??= { ...fitting(scene.place, width, height, graph.mode), shape: scene.shape };
+    return camera.current;
+  };
   const move = (dx, dy) => {
     fitted.current = false;
-    camera.current = { ...camera.current, x: camera.current.x + dx, y: camera.current.y + dy };
+    const old = view();
+    camera.current = { ...old, x: old.x + dx, y: old.y + dy };
     redraw();
   };
   const zoom = (factor, x = size.current.width / 2, y = size.current.height / 2) => {
     fitted.current = false;
-    const old = camera.current;
+    const old = view();
     const scale = Math.min(4, Math.max(0.01, old.scale * factor));
     const by = scale / old.scale;
     camera.current = { ...old, scale, x: x - (x - old.x) * by, y: y - (y - old.y) * by };
@@ -139,7 +146,7 @@ function Picture({ session, graph }) {
     const n = graph.nodes.length;
     const i = chosen === null ? (step > 0 ? 0 : n - 1) : (chosen + step + n) % n;
     setChosen(i);
-    const { x, y, scale } = camera.current;
+    const { x, y, scale } = view();
     const px = scene.place.x[i] * scale + x;
     const py = scene.place.y[i] * scale + y;
     if (px < 40 || py < 40 || px > size.current.width - 40 || py > size.current.height - 40) move(size.current.width / 2 - px, size.current.height / 2 - py);
@@ -153,11 +160,11 @@ function Picture({ session, graph }) {
   const pointer = usePointer({
     drag: (dx, dy) => move(dx, dy),
     hover: (at) => {
-      const node = at ? nodeAt(scene, camera.current, at) : null;
+      const node = at ? nodeAt(scene, view(), at) : null;
       if (node !== null || over !== null) setOver(node === null ? null : { node, at });
     },
     click: (at) => {
-      const node = nodeAt(scene, camera.current, at);
+      const node = nodeAt(scene, view(), at);
       if (node === null) setOver(null);
       else if (at.touch || graph.nodes[node].kind === "object") setOver({ node, at });
       else open(node);

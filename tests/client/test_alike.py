@@ -1,0 +1,195 @@
+"""Loops of delayed calls travel like task arrays (`rain.client.alike`)."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from array import array
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from rain.client import Session, delayed, gather
+from rain.client.alike import FEWEST
+from rain.client.client import Client
+from rain.protocol.messages import FetchObjects, SubmitBlock, SubmitChunk, UnkeepObjects
+from rain.testing.fake_channel import FakeChannel
+from tests.client.conftest import ScriptedServer, connected
+
+N = FEWEST + 8
+
+
+@delayed
+def double(value: int) -> int:
+    return 2 * value
+
+
+@delayed
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def blocks(server: ScriptedServer) -> list[SubmitBlock]:
+    return server.all(SubmitBlock)
+
+
+def single_tasks(server: ScriptedServer) -> list[int]:
+    return [number for chunk in server.all(SubmitChunk) for number in chunk.tasks]
+
+
+def test_a_loop_is_a_block(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    session.submit()
+    (block,) = blocks(server)
+    assert (block.members, block.start, len(block.arg_sizes), block.keep) == (N, 0, N, True)
+    assert single_tasks(server) == []
+    function = calls[0]._inputs[0]
+    assert list(block.inputs) == [function._number]
+    assert [call.output._number for call in calls] == list(range(block.first, block.first + N))
+    assert [call._number for call in calls] == list(range(block.first + N, block.first + 2 * N))
+    assert all(session._find(call._number) is call for call in calls)
+    assert all(session._find(call.output._number) is call.output for call in calls)
+    assert [call.id.id for call in calls] == [call._number for call in calls]
+
+
+def test_large_arguments_make_several_blocks(session: Session, server: ScriptedServer, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rain.client.submit.MAX_CHUNK", 5000)
+    calls = [double("x" * 500) for _ in range(N)]
+    session.submit()
+    found = blocks(server)
+    assert len(found) > 3
+    assert {(block.first, block.members) for block in found} == {(calls[0].output._number, N)}
+    starts = [block.start for block in found]
+    ends = [block.start + len(block.arg_sizes) for block in found]
+    assert starts == [0, *ends[:-1]]
+    assert ends[-1] == N
+
+
+def test_few_calls_stay_tasks(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(FEWEST - 1)]
+    session.submit()
+    assert not blocks(server)
+    assert single_tasks(server) == [call._number for call in calls]
+
+
+def test_what_others_need_stays_a_task(session: Session, server: ScriptedServer) -> None:
+    leaves = [double(n) for n in range(N)]
+    sums = [add(a, b) for a, b in zip(leaves[::2], leaves[1::2], strict=True)]
+    session.submit()
+    assert not blocks(server)
+    assert len(single_tasks(server)) == len(leaves) + len(sums)
+
+
+def test_one_that_is_needed_splits_the_loop(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(2 * N + 1)]
+    last = double(calls[N])
+    session.submit()
+    assert [block.members for block in blocks(server)] == [N, N]
+    assert set(single_tasks(server)) == {calls[N]._number, last._number}
+    numbers = [thing._number for call in [*calls, last] for thing in (call, call.output)]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_members_of_a_map_know_their_inputs(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    session.map(double, calls)
+    others = [double(n) for n in range(N)]
+    session.submit()
+    assert [block.first for block in blocks(server)] == [others[0].output._number]
+    chunk = next(chunk for chunk in server.all(SubmitChunk) if len(chunk.inputs) == 2 * N)
+    assert list(chunk.inputs[1::2]) == [call.output._number for call in calls]
+
+
+def test_an_id_that_somebody_saw_stays(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(3 * N)]
+    seen = calls[N].id
+    output = calls[N].output.id
+    session.submit()
+    assert calls[N].id == seen
+    assert calls[N].output.id == output
+    (block,) = blocks(server)
+    assert block.first == calls[N + 1].output._number
+    assert block.members == 2 * N - 1
+
+
+def test_edited_specs_and_other_options_stay_apart(session: Session, server: ScriptedServer) -> None:
+    first = [double(n) for n in range(N)]
+    slow = [double.options(timeout=60)(n) for n in range(N)]
+    wide = [double.options(cpus=2)(n) for n in range(N)]
+    dropped = [delayed(lambda n: n, keep=False)(n) for n in range(N)]
+    unkept = [double(n) for n in range(N)]
+    for call in unkept:
+        call.output._keep = False
+    session.submit()
+    assert {block.first for block in blocks(server)} == {first[0].output._number, unkept[0].output._number}
+    assert {block.keep for block in blocks(server)} == {True, False}
+    assert set(single_tasks(server)) == {call._number for call in [*slow, *wide, *dropped]}
+
+
+def test_a_submit_that_was_refused_can_be_repeated(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    foreign = Session.__new__(Session)
+    inputs = calls[0]._inputs
+    extra = double(1)
+    extra._inputs = (type(inputs[0]).__new__(type(inputs[0])),)
+    extra._inputs[0]._session = foreign
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever: the packer stops in the middle
+        session.submit()
+    extra._inputs = inputs
+    before = {call: (call._number, call.output._number) for call in calls}
+    session.submit()
+    assert {call: (call._number, call.output._number) for call in calls} == before
+
+
+def test_results_are_asked_for_by_the_new_ids(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    assert calls[-1].result() == b"value"
+    fetched = server.all(FetchObjects)[0]
+    assert list(fetched.ids) == [calls[-1].output._number]
+    assert gather(calls) == [b"value"] * N
+    assert list(server.all(FetchObjects)[1].ids) == [call.output._number for call in calls]
+
+
+def test_outputs_nobody_refers_to_are_unkept(client: Client, session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    session.submit()
+    gone = [calls[3].output._number, calls[7].output._number]
+    del calls[7], calls[3]
+    gc.collect()
+    done = threading.Event()
+    for _ in range(100):
+        if {number for message in server.all(UnkeepObjects) for number in message.ids} == set(gone):
+            break
+        done.wait(0.05)
+    assert {number for message in server.all(UnkeepObjects) for number in message.ids} == set(gone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["double", "add", "look", "map", "blob"]), st.integers(0, 300)), max_size=8))
+def test_ids_are_all_there_once_whatever_is_built(plan: list[tuple[str, int]]) -> None:
+    """Everything is submitted exactly once, under the id its handle has."""
+    server = ScriptedServer()
+    with connected(FakeChannel(server)) as client, client.new_session().bind_only() as session:
+        calls: list[Any] = []
+        for kind, count in plan:
+            if kind == "double":
+                calls += [double(n) for n in range(count)]
+            elif kind == "add" and calls:
+                calls += [add(calls[n % len(calls)], calls[-1 - n % len(calls)]) for n in range(count)]
+            elif kind == "look" and calls:
+                repr(calls[count % len(calls)])
+            elif kind == "map":
+                session.map(double, calls[:count] or range(count))
+        session.submit()
+        declared = array("I")
+        for message in server.received:
+            if isinstance(message, SubmitChunk):
+                declared += message.tasks + message.outputs
+                declared += array("I", [n for n, f in zip(message.objects, message.object_flags, strict=True) if f & 2])
+            elif isinstance(message, SubmitBlock) and not message.start:
+                declared.extend(range(message.first, message.first + 2 * message.members))
+        assert len(set(declared)) == len(declared)
+        for call in calls:
+            assert {call._number, call.output._number} <= set(declared)
+            assert session._find(call._number) is call
