@@ -173,7 +173,7 @@ class SimCluster:
             return self.faults.lost_connections > 2
         if "cannot store a value" in message:
             return played["disk_full"] + played["disk_error"] > 0
-        if "boom in" in message:  # other failures may have used up the runs
+        if "boom in" in message or "Lost connection to executor" in message:  # others may have used up the runs
             return any(played[name] for name in ("disk_full", "disk_error", "executor_hangs", "pause_worker"))
         if "Time limit" in message:
             return played["executor_hangs"] + played["pause_worker"] > 0
