@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOK_INTERVAL = 0.02
+_DYING_SECONDS = 1.0
+"""How long what got SIGKILL is waited for: it may hang in the kernel."""
 
 
 class GroupEnd:
@@ -25,7 +27,7 @@ class GroupEnd:
         loop: for the timers.
         group: process id of the leader, which is a child of this process and not reaped.
         grace: seconds between SIGTERM and SIGKILL.
-        done: called once, in the loop, when the leader has ended and the others have ended or got SIGKILL.
+        done: called once, in the loop, when all have ended, or the leader has and the others got SIGKILL long ago.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class GroupEnd:
         self._members = descendants(group)
         self._leader_ended = False
         self._killed = False
+        self._patience_ends = 0.0
         self._timer: asyncio.TimerHandle | None = loop.call_later(grace, self.kill)
         self._look_timer: asyncio.TimerHandle | None = None
         self._signal(signal.SIGTERM)
@@ -51,6 +54,8 @@ class GroupEnd:
         if self._killed or self._timer is None:
             return
         self._killed = True
+        self._patience_ends = self._loop.time() + _DYING_SECONDS
+        self._members += descendants(self._group)
         self._signal(signal.SIGKILL)
         if self._leader_ended:
             self._look()
@@ -59,7 +64,8 @@ class GroupEnd:
         if self._look_timer is not None:
             self._look_timer.cancel()
             self._look_timer = None
-        if not self._killed and any(is_alive_in(pid, self._group) for pid in self._members):
+        is_patient = not self._killed or self._loop.time() < self._patience_ends
+        if is_patient and any(is_alive_in(pid, self._group) for pid in self._members):
             self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
             return
         if self._timer is not None:
