@@ -1,9 +1,9 @@
-# Usage: make demo | test | test-ui | screenshots | lint | check | bench-setup | bench | soak | clean
+# Usage: make demo | test | test-ui | screenshots | lint | check | bench-setup | bench | bench-full | bench-check | soak | clean
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_VENV ?= .demo
-BENCH_VENV ?= benchmarks/.envs/dask
+BENCH_RIVALS ?= $(basename $(notdir $(wildcard benchmarks/requirements/*.txt)))
 PYTEST_ARGS ?=
 REPEAT ?= 3
 SOAK_MINUTES ?= 10
@@ -27,7 +27,7 @@ NEED_BROWSER = test -x /usr/bin/chromium -a -x /usr/bin/chromedriver \
 	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } \
 	|| { echo "Please install the Debian packages chromium and chromium-driver (as root: apt-get install chromium chromium-driver)." >&2; exit 1; }
 
-.PHONY: demo test test-ui screenshots lint check bench-setup bench soak clean
+.PHONY: demo test test-ui screenshots lint check bench-setup bench bench-full bench-check soak clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python examples/census.py --out $(DEMO_VENV)/census
@@ -70,17 +70,26 @@ lint: $(VENV)/.lint-installed
 
 check: lint test
 
-# The rivals live in their own environment: they must not decide which versions Rain is tested with.
-bench-setup: $(VENV)/.test-installed $(BENCH_VENV)/.installed
+# Each rival lives in an environment of its own: they must not decide which versions Rain or another one is tested with.
+bench-setup: $(VENV)/.test-installed $(BENCH_RIVALS:%=benchmarks/.envs/%/.installed)
 
-$(BENCH_VENV)/.installed: pyproject.toml
-	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'distributed>=2024.1' 'psutil>=5.9' 'numpy>=1.24'
+benchmarks/.envs/%/.installed: benchmarks/requirements/%.txt
+	@$(NEED_VENV)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-bench: bench-setup
-	$(VENV)/bin/python -m benchmarks run all --repeat $(REPEAT)
+# Rivals that are not installed (`make bench-setup`) are left out.
+bench: $(VENV)/.test-installed
+	$(VENV)/bin/python -m benchmarks run all --main --repeat $(REPEAT) --minutes 10
 	$(VENV)/bin/python -m benchmarks report
+
+bench-full: bench-setup
+	$(VENV)/bin/python -m benchmarks run all --repeat $(REPEAT) --minutes 90
+	$(VENV)/bin/python -m benchmarks report
+
+bench-check: $(VENV)/.test-installed
+	$(VENV)/bin/python -m benchmarks check
 
 soak: $(VENV)/.test-installed
 	$(VENV)/bin/python -m rain.testing.simruns --first $(SIM_FIRST) --seeds $(SIM_SEEDS) --results $(SIM_RESULTS)

@@ -1,6 +1,8 @@
 """Measures one workload on one system in this process, and prints the figures as JSON on stdout.
 
-    python -m benchmarks.measure SYSTEM WORKLOAD SIZE
+    python -m benchmarks.measure SYSTEM WORKLOAD SIZE [SECONDS]
+
+With SECONDS, SIZE is made so much smaller that a slow system takes about that long.
 """
 
 from __future__ import annotations
@@ -8,58 +10,56 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+from benchmarks import processes, systems, workloads
+from benchmarks.sizes import fitting
 
-from benchmarks import systems, workloads
+if TYPE_CHECKING:
+    from benchmarks.workloads import Workload
 
 IDLE_SECONDS = 3.0
 
 
-def cpu_by_role(system: systems.System) -> dict[str, float]:
-    """Cpu seconds spent so far by this process (`client`) and its descendants, by role."""
-    seconds: dict[str, float] = {}
-    own = psutil.Process()
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            role = "client" if process == own else system.role(" ".join(process.cmdline()))
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        seconds[role] = seconds.get(role, 0.0) + times.user + times.system
-    return seconds
+def measure_start(system: systems.System, workload: Workload, size: int, start: float) -> dict[str, Any]:
+    """The workload right after the start, which began at `start`; then some time of idleness."""
+    metrics = workload.measure(system, size)
+    metrics["seconds"] = time.perf_counter() - start
+    before = processes.cpu(system.role)
+    time.sleep(IDLE_SECONDS)
+    cpu = processes.growth(processes.cpu(system.role), before)
+    metrics["idle_cpu_percent"] = 100 * sum(cpu.values()) / IDLE_SECONDS
+    return {"size": size, "metrics": metrics, "cpu_seconds": cpu, "peak_bytes": processes.peak(system.role)}
 
 
-def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    """Cpu seconds spent between two calls of `cpu_by_role`."""
-    return {role: round(seconds - before.get(role, 0.0), 3) for role, seconds in after.items()}
+def measure_warm(system: systems.System, workload: Workload, size: int, seconds: float | None) -> dict[str, Any]:
+    """The workload on a system that has run something before."""
+    workloads.warm_up(system)
+    if seconds is not None and workload.smallest:
+        size = fitting(lambda part: workload.measure(system, part), workload.smallest, size, seconds)
+    processes.reset_peak()
+    before = processes.cpu(system.role)
+    metrics = workload.measure(system, size)
+    cpu = processes.growth(processes.cpu(system.role), before)
+    return {"size": size, "metrics": metrics, "cpu_seconds": cpu, "peak_bytes": processes.peak(system.role)}
 
 
-def measure(system_name: str, workload_name: str, size: int) -> dict[str, Any]:
+def measure(system_name: str, workload_name: str, size: int, seconds: float | None = None) -> dict[str, Any]:
     """Start the system, run the workload, end the system."""
     workload = workloads.WORKLOADS[workload_name]
     start = time.perf_counter()
     system = systems.start(system_name)
     try:
         if workload.measures_start:
-            metrics = workload.measure(system, size)
-            metrics["seconds"] = time.perf_counter() - start
-            before = cpu_by_role(system)
-            time.sleep(IDLE_SECONDS)
-            cpu = difference(cpu_by_role(system), before)
-            metrics["idle_cpu_percent"] = 100 * sum(cpu.values()) / IDLE_SECONDS
+            figures = measure_start(system, workload, size, start)
         else:
-            workloads.warm_up(system)
-            before = cpu_by_role(system)
-            metrics = workload.measure(system, size)
-            cpu = difference(cpu_by_role(system), before)
+            figures = measure_warm(system, workload, size, seconds)
     finally:
         system.close()
-    return {"system": system_name, "version": system.version, "size": size, "metrics": metrics, "cpu_seconds": cpu}
+    return {"system": system_name, "version": system.version, **figures}
 
 
 if __name__ == "__main__":
+    name, what, largest, *limit = sys.argv[1:]
     # The systems' own output must not get in between.
-    figures = measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    print(json.dumps(figures), flush=True)
+    print(json.dumps(measure(name, what, int(largest), float(limit[0]) if limit else None)), flush=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import platform
-import queue
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.graph import Graph, Result
+from benchmarks.systems.shared import ByFunctions, drive, of_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.graph import Graph
 
-class PoolSystem:
-    """Adapter."""
+LARGEST_CHUNK = 1000
+CHUNKS_AT_LEAST = 8
+
+
+class Pool(ByFunctions):
+    """One future per task."""
 
     version = platform.python_version()
 
@@ -31,43 +35,22 @@ class PoolSystem:
         return [future.result() for future in futures]
 
     def run(self, graph: Graph) -> list[Any]:
-        """Submit what is ready whenever something has finished."""
-        results: dict[int, Any] = {}
-        consumers: dict[int, list[int]] = {}
-        missing = [0] * len(graph.nodes)
-        finished: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()
-
-        def submit(index: int) -> None:
-            function, arguments = graph.nodes[index]
-            values = [results[item.node] if isinstance(item, Result) else item for item in arguments]
-            self.pool.submit(function, *values).add_done_callback(lambda future: finished.put((index, future)))
-
-        for index, (_, arguments) in enumerate(graph.nodes):
-            inputs = {item.node for item in arguments if isinstance(item, Result)}
-            missing[index] = len(inputs)
-            for node in inputs:
-                consumers.setdefault(node, []).append(index)
-        for index, count in enumerate(missing):
-            if not count:
-                submit(index)
-        while len(results) < len(graph.nodes):
-            index, future = finished.get(timeout=120)
-            results[index] = future.result()
-            for consumer in consumers.get(index, ()):
-                missing[consumer] -= 1
-                if not missing[consumer]:
-                    submit(consumer)
-        return [results[index] for index in graph.wanted]
+        """Driven from here."""
+        return drive(graph, of_future(self.pool.submit))
 
     def role(self, command: str) -> str:
         """All children are workers."""
-        return "workers"
+        return "worker"
 
     def close(self) -> None:
         """End the pool."""
         self.pool.shutdown()
 
 
-def start() -> PoolSystem:
-    """Start the pool."""
-    return PoolSystem()
+class ChunkedPool(Pool):
+    """`map` with a chunk size; chunks are smaller where there would be too few of them for two processes."""
+
+    def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        """Many calls per task."""
+        chunk = max(1, min(LARGEST_CHUNK, len(arguments) // CHUNKS_AT_LEAST))
+        return list(self.pool.map(function, arguments, chunksize=chunk))

@@ -1,24 +1,27 @@
-"""Rain: the embedded cluster of `Client()` with two cpus; every task is a call of a `remote` function."""
+"""Rain: an embedded cluster of one worker with two cpus, and the synchronous client."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import rain
-from benchmarks.graph import Graph, Result
-from rain.client import LocalCluster, Remote, Session, Task, remote
+from benchmarks.systems.shared import PROGRAM, substitute
+from rain.client import LocalCluster, gather, remote, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.graph import Graph
+    from rain.client import Task
 
-def arity(function: Callable[..., Any]) -> int:
-    """Number of parameters."""
-    return function.__code__.co_argcount
+    Maker = Callable[..., Task]
 
 
-class RainSystem:
-    """Adapter."""
+ROLES = {"rain.executor": "executor", "rain worker": "worker", "rain server": "server", "guard_main": "guard"}
+
+
+class Rain:
+    """Every task is a call of a `remote` function."""
 
     version = rain.__version__
 
@@ -26,55 +29,52 @@ class RainSystem:
         self.cluster = LocalCluster(cpus=2)
         self.client = self.cluster.client()
         self.default = self.client.new_session("calls", default=True)
-        self.remotes: dict[Callable[..., Any], Remote] = {}
+        self.made: dict[Callable[..., Any], Maker] = {}
 
-    def remote(self, function: Callable[..., Any]) -> Remote:
-        """The remote function for a plain one."""
-        if function not in self.remotes:
-            fixed = (lambda ctx, a: function(a)) if arity(function) == 1 else (lambda ctx, a, b: function(a, b))
-            self.remotes[function] = remote(auto_load=True, auto_encode="pickle5", name=function.__name__)(fixed)
-        return self.remotes[function]
+    def make(self, function: Callable[..., Any]) -> Maker:
+        """What makes tasks from a plain function."""
+        options = remote(auto_load=True, auto_encode="pickle5", name=function.__name__)
+        return options(lambda ctx, *values: function(*values))
+
+    def maker(self, function: Callable[..., Any]) -> Maker:
+        """The same one for the same function."""
+        return self.made.get(function) or self.made.setdefault(function, self.make(function))
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """One task."""
-        return self.remote(function)(*arguments).result()
-
-    def results(self, session: Session, tasks: Sequence[Task]) -> list[Any]:
-        """Keep, submit and fetch, all at once."""
-        outputs = [task.output for task in tasks]
-        for output in outputs:
-            output.keep()
-        session.submit()
-        return [instance.load() for instance in session._fetch_all(outputs)]
+        """One task, in a session that stays."""
+        return self.maker(function)(*arguments).result()
 
     def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         """One task per argument, submitted together."""
-        call = self.remote(function)
-        with self.client.new_session("map") as session:
-            return self.results(session, [call(argument) for argument in arguments])
+        call = self.maker(function)
+        with self.client.new_session("map"):
+            return list(gather([call(argument) for argument in arguments]))
 
     def run(self, graph: Graph) -> list[Any]:
-        """The whole graph at once."""
-        tasks: list[Task] = []
-        with self.client.new_session("graph") as session:
-            for function, arguments in graph.nodes:
-                values = [tasks[item.node] if isinstance(item, Result) else item for item in arguments]
-                tasks.append(self.remote(function)(*values))
-            return self.results(session, [tasks[index] for index in graph.wanted])
+        """The whole graph at once; only the wanted results are kept."""
+        with self.client.new_session("graph"):
+            return list(gather(self.build(graph)))
+
+    def build(self, graph: Graph) -> list[Task]:
+        """Make the tasks of a graph; the wanted ones."""
+        made: list[Task] = []
+        for function, arguments in graph.nodes:
+            made.append(self.maker(function)(*substitute(arguments, made)))
+        return [made[index] for index in graph.wanted]
+
+    def program(self, count: int) -> None:
+        """`Execute`, for which the worker starts the programs itself."""
+        with self.client.new_session("programs") as session:
+            for _ in range(count):
+                tasks.Execute((PROGRAM,))
+            session.submit()
+            session.wait_all()
 
     def role(self, command: str) -> str:
-        """Server, worker or executors."""
-        for role in ("executor", "worker", "server"):
-            if f"rain.{role}" in command or f"rain {role}" in command:
-                return role
-        return "other"
+        """Guards end the other processes when their owner dies."""
+        return next((role for part, role in ROLES.items() if part in command), "other")
 
     def close(self) -> None:
         """End client and cluster."""
         self.client.close()
         self.cluster.close()
-
-
-def start() -> RainSystem:
-    """Start the cluster."""
-    return RainSystem()

@@ -105,7 +105,7 @@ def test_verdicts():
         "as before",
         "SLOWER",
         "faster: store a new baseline?",
-        "not in the baseline",
+        "new",
     ]
     assert [line.is_regression for line in lines] == [False, True, False, False]
 

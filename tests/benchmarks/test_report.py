@@ -19,9 +19,9 @@ def entry(metrics, cpu=None, peak=None, size=100):
     return {"version": "1.2", "about": "a system", "size": size, "values": values, **parts}
 
 
-def store(folder, workload, medians, failures=None, date="2026-01-02"):
+def store(folder, workload, medians, failures=None, date="2026-01-02", load=0.25):
     """As the runner does."""
-    machine = {"cpus": 2, "load_before": 0.25, "python": "3.11.7", "kernel": "6.1"}
+    machine = {"cpus": 2, "load_before": load, "python": "3.11.7", "kernel": "6.1"}
     document = {"workload": workload, "date": f"{date}T00:00:00Z", "machine": machine}
     document |= {"medians": medians, "ratios": {}, "failures": failures or {}}
     folder.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def test_page(results, page):
     assert text.startswith("# Performance\n\nBefore.\n\n")
     assert text.endswith("\n\nAfter.\n")
     assert "old figures" not in text
-    assert "2026-01-02 to 2026-01-03; 2 cpus, CPython 3.11.7" in text
+    assert "2026-01-02 to 2026-01-03; 2 cpus, CPython 3.11.7, Linux 6.1; turns: 3. Load" in text
     trivial = "W1 independent trivial tasks, all results fetched"
     assert f"| {trivial} | tasks/s | 20,000 | 5,000 (ppe) | 4x |" in text
     assert "| W2 one task, from call to result | ms | 0.8 | 0.2 (ppe) | 0.25x |" in text
@@ -69,6 +69,15 @@ def test_page(results, page):
     assert "| ppe | 1.2 | a system |" in text
     assert report.write(page, results)
     assert page.read_text("utf-8") == text
+
+
+def test_figures_of_a_busy_machine_are_marked(results, page):
+    """Nobody takes them for what the systems can do."""
+    assert report.write(page, results)
+    assert "busy" not in page.read_text("utf-8")
+    store(results, "chain", {"rain": entry({"tasks_per_second": 1.0})}, load=2.5)
+    assert report.write(page, results)
+    assert "busy with other work" in page.read_text("utf-8")
 
 
 def test_charts(results, page):

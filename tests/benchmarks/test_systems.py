@@ -13,7 +13,11 @@ from benchmarks.systems import CALL, DATA, GRAPH, PROGRAM, SYSTEMS, trial
 from benchmarks.systems.shared import drive
 
 OF_CAPABILITY = {CALL: "latency", GRAPH: "tree", DATA: "data", PROGRAM: "programs"}
-ROLES = {"rain": {"client", "server", "worker", "executor"}, "ppe": {"client", "worker"}, "mp": {"client", "worker"}}
+ROLES = {
+    "rain": {"client", "server", "worker", "executor", "guard"},
+    "ppe": {"client", "worker"},
+    "mp": {"client", "worker"},
+}
 """Of the systems that are always there, by the beginning of their names."""
 SECONDS = trial.TRIAL_SECONDS + 3 * trial.ENDING_SECONDS
 

@@ -94,7 +94,7 @@ def evil_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         address = access_file.stem.rpartition("-")[2]
         worker = start(
             *("worker", f"127.0.0.1:{address}", "--cpus=2", "--memory=4 GiB", f"--config={config}"),
-            "--executor-timeout=1",
+            "--executor-timeout=3",
         )
         stack.callback(ended, worker)
         client = stack.enter_context(Client("127.0.0.1", address, access_file=access_file))
@@ -383,8 +383,8 @@ def test_executor_that_exits(evil: Cluster) -> None:
 
 
 def test_executor_that_never_registers(evil: Cluster) -> None:
-    error = failure(evil, lambda: evil_task("never-registers"), 1.0)
-    assert error.message.startswith("Executor did not register within 1 s")
+    error = failure(evil, lambda: evil_task("never-registers"), 3.0)
+    assert error.message.startswith("Executor did not register within 3 s")
 
 
 def test_executor_that_hangs(evil: Cluster) -> None:
