@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rain.cli import values
 from rain.cli.output import FORMATS
 from rain.common.errors import InvalidRequestError, RainConnectionError, RainException, RainTimeoutError
 from rain.common.failure import Failure
-from rain.net.access import newest_access_file, read_access_file
+from rain.net.access import AccessFile, newest_access_file, read_access_file
 from rain.net.address import Address
 from rain.net.secret import Secret, find_secret
 from rain.protocol.messages import Heartbeat, Refused
@@ -74,6 +75,22 @@ def find_server(options: argparse.Namespace, environment: Mapping[str, str] = os
         address, token=None, token_file=options.token_file, access_file=options.access_file, environ=environment
     )
     return KnownServer(address, secret)
+
+
+def access_of(options: argparse.Namespace, environment: Mapping[str, str]) -> tuple[Path, AccessFile]:
+    """The access file of the server which the options, the environment or the newest access file name.
+
+    Raises:
+        RainException: there is none.
+    """
+    named = options.access_file or (None if options.server else environment.get("RAIN_ACCESS_FILE"))
+    if named:
+        return Path(named), read_access_file(named)
+    address = _address(options, environment)
+    found = newest_access_file(environment, address)
+    if found is None:
+        raise RainException(f"there is no access file of the server {address}; name it by --access-file")
+    return found
 
 
 def _address(options: argparse.Namespace, environment: Mapping[str, str]) -> Address:

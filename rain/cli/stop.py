@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from rain.cli import connection
+from rain.cli.killing import kill_cluster
 from rain.cli.output import Report, Table, show
 from rain.common.errors import RainTimeoutError
 from rain.net.access import is_own_hostname, newest_access_file
@@ -25,12 +26,17 @@ POLL_SECONDS = 0.02
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser = verbs.add_parser("stop", help="end workers and server in order; return when they are gone")
+    parser.add_argument(
+        "--force", action="store_true", help="kill server and workers on this machine, for a server that hangs"
+    )
     connection.add_management_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Ask the server to end, wait until it and the workers on this machine have."""
+    if options.force:
+        return _kill(options)
     deadline = time.monotonic() + options.timeout
     server = connection.find_server(options)
     info = connection.ask(server, GetServerInfo(connection.SEQ), ServerInfo, options.timeout).info
@@ -46,6 +52,14 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(POLL_SECONDS)
     address = str(server.address)
     show(Report({"stopped": address}, [Table((), [("stopped", address)])], [address]), options.output, sys.stdout)
+    return 0
+
+
+def _kill(options: argparse.Namespace) -> int:
+    killed = kill_cluster(options)
+    numbers = [str(pid) for pid in killed]
+    text = ", ".join(numbers) or "nothing: it was not running"
+    show(Report({"killed": killed}, [Table((), [("killed", text)])], numbers), options.output, sys.stdout)
     return 0
 
 

@@ -155,3 +155,23 @@ def test_server_ends_by_signal(rain, tmp_path, number):
             assert process.wait(10) == -number
         finally:
             process.kill()
+
+
+def test_stop_by_force(rain, tmp_path):
+    """A server that hangs is killed with its workers; a second call finds nothing."""
+    rain.start("--local-workers=[1,1]")
+    (access,) = (tmp_path / "access").glob("*.json")
+    content = json.loads(access.read_text())
+    os.kill(content["pid"], signal.SIGSTOP)
+    killed = json.loads(rain("stop", "--force", "--output", "json").stdout)["killed"]
+    assert content["pid"] in killed
+    assert len(killed) == 3
+    assert rain.wait_gone() == []
+    assert not access.exists()
+    assert "no server is known" in rain("stop", "--force", code=1).stderr
+    access.touch(0o600)
+    access.write_text(json.dumps(content))
+    assert rain("stop", "--force").stdout == "killed  nothing: it was not running\n"
+    access.touch(0o600)
+    access.write_text(json.dumps({**content, "hostname": "elsewhere"}))
+    assert "runs on elsewhere" in rain("stop", "--force", code=1).stderr
