@@ -86,10 +86,12 @@ def access_of(options: argparse.Namespace, environment: Mapping[str, str]) -> tu
     named = options.access_file or (None if options.server else environment.get("RAIN_ACCESS_FILE"))
     if named:
         return Path(named), read_access_file(named)
-    address = _address(options, environment)
+    is_named = bool(options.server or environment.get("RAIN_ADDRESS"))
+    address = _address(options, environment) if is_named else None
     found = newest_access_file(environment, address)
     if found is None:
-        raise RainException(f"there is no access file of the server {address}; name it by --access-file")
+        which = f"the server {address}" if is_named else "any server"
+        raise RainException(f"there is no access file of {which}; name it by --access-file")
     return found
 
 

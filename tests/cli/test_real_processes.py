@@ -168,7 +168,7 @@ def test_stop_by_force(rain, tmp_path):
     assert len(killed) == 3
     assert rain.wait_gone() == []
     assert not access.exists()
-    assert "no server is known" in rain("stop", "--force", code=1).stderr
+    assert "there is no access file of any server" in rain("stop", "--force", code=1).stderr
     access.touch(0o600)
     access.write_text(json.dumps(content))
     assert rain("stop", "--force").stdout == "killed  nothing: it was not running\n"
