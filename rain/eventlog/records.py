@@ -32,7 +32,8 @@ class Event:
 class Submitted:
     """A submit was taken: one ClientSubmit.
 
-    first_template: number of the first template of `chunks`; they count on from there. chunks: as the client sent them.
+    first_template: number of the first template of `chunks`; they count on from there. chunks: as the client sent them,
+    but for the values of constants.
     """
 
     session: int

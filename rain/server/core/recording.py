@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rain.eventlog.records import (
@@ -14,7 +15,7 @@ from rain.eventlog.records import (
     Submitted,
     TasksEnded,
 )
-from rain.protocol.messages import SubmitBlock
+from rain.protocol.messages import SubmitBlock, SubmitChunk
 from rain.server.core.actions import Record
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from rain.common.blocks import BlockResult
     from rain.common.failure import Failure
-    from rain.protocol.messages import SubmitChunk, TasksDone, TasksStarted
+    from rain.protocol.messages import TasksDone, TasksStarted
     from rain.server.core.blocks import Block
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
@@ -76,7 +77,9 @@ def submitted(
     flush_ended(state)
     for chunk in chunks:
         state.totals["submitted"] += len(chunk.arg_sizes if isinstance(chunk, SubmitBlock) else chunk.tasks)
-    state.actions.append(Record(Submitted(session.number, first_template, chunks)))
+    # Values would stay in memory until the log is written.
+    bare = [replace(chunk, values=[]) if isinstance(chunk, SubmitChunk) and chunk.values else chunk for chunk in chunks]
+    state.actions.append(Record(Submitted(session.number, first_template, bare)))
 
 
 def runs_started(

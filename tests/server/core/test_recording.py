@@ -74,6 +74,7 @@ def test_a_submit_and_its_runs(story: ServerStory) -> None:
     (submitted,) = story.records
     assert isinstance(submitted, Submitted)
     assert (submitted.session, submitted.first_template) == (session, 0)
+    assert all(not chunk.values for chunk in submitted.chunks if isinstance(chunk, m.SubmitChunk))
     assert [list(chunk.tasks) for chunk in submitted.chunks if isinstance(chunk, m.SubmitChunk)] == [[12, 15]]
     story.records.clear()
     story.done(worker, session, 12, size=7)
