@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.request import urlopen
 
 from examples import census
 from rain.client import Client, LocalCluster, TaskException, blob, remote
@@ -104,6 +106,18 @@ def run_failing(client: Client) -> tuple[int, int]:
     raise AssertionError("the third fold did not fail")
 
 
+def _wait_until_told(url: str, session: int) -> None:
+    """The event log is written about once a second: a page opened before would find nothing."""
+    deadline = time.monotonic() + 20
+    while True:
+        with urlopen(f"{url}api/sessions", timeout=10) as answer:
+            ended = {one["id"] for one in json.load(answer)["sessions"] if one["ended"] is not None}
+        if session in ended:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @contextmanager
 def told() -> Iterator[Story]:
     """Run the sessions; the cluster lives until the end of the block."""
@@ -119,6 +133,7 @@ def told() -> Iterator[Story]:
             array.wait()
             number = many.session_id
         assert cluster.http_url is not None
+        _wait_until_told(cluster.http_url, failing)
         yield Story(
             url=cluster.http_url,
             client=client,

@@ -61,18 +61,18 @@ class TestColours:
 
     def test_follow_the_system(self, browser: Browser, story: Story) -> None:
         browser.open(story.url)
-        assert self.ground(browser) > 200
+        browser.until(lambda: self.ground(browser) > 200, "the page is light")
         browser.colours("dark")
-        assert self.ground(browser) < 60
+        browser.until(lambda: self.ground(browser) < 60, "the page is dark")
 
     def test_a_choice_stays(self, browser: Browser, story: Story) -> None:
         browser.open(story.url)
         browser.keys("d", "d")
-        assert self.ground(browser) < 60
+        browser.until(lambda: self.ground(browser) < 60, "the page is dark")
         browser.open(story.page("workers"))
-        assert self.ground(browser) < 60
+        browser.until(lambda: self.ground(browser) < 60, "the page is dark")
         browser.click("button[aria-label^=Theme]")
-        assert self.ground(browser) > 200
+        browser.until(lambda: self.ground(browser) > 200, "the page is light")
 
     def test_canvases_change_too(self, browser: Browser, story: Story) -> None:
         browser.open(story.page(f"sessions/{story.census}/stream"), "canvas")
@@ -90,7 +90,8 @@ class TestKeyboard:
         browser.open(story.url)
         for key, title in (("w", "Workers"), ("t", "Stream"), ("e", "Events"), ("s", "Sessions")):
             browser.keys("g", key)
-            browser.until(lambda t=title: browser.wait("h1").text == t, f"g {key} shows {title}")
+            heading = "return document.querySelector('h1')?.innerText"
+            browser.until(lambda t=title, h=heading: browser.script(h) == t, f"g {key} shows {title}")
 
     def test_help(self, browser: Browser, story: Story) -> None:
         browser.open(story.url)
