@@ -8,9 +8,6 @@ The array is submitted while another task has all cpus, so that what waits is me
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.functions import increment
-from benchmarks.runner import RESULTS
+from benchmarks.publishing import publish
+from benchmarks.runner import machine
 from benchmarks.workloads import expect
 from rain.client import LocalCluster, blob, tasks
 
@@ -110,19 +108,12 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--to", type=Path, help="the file; by default a new one in benchmarks/results")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    facts = machine()
     figures = measure(options.members, options.cpus)
     waiting, kept = (figures.resident_mebibytes[step]["server"] for step in ("submit", "fetch"))
     before = figures.resident_mebibytes["before"]["server"]
     document = {
         "members": options.members,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_before": load,
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        },
         "members_per_second": round(options.members / figures.seconds["run"]),
         "server_bytes_per_waiting_member": round((waiting - before) * MEBIBYTE / options.members, 1),
         "server_bytes_per_kept_result": round((kept - before) * MEBIBYTE / options.members, 1),
@@ -130,11 +121,7 @@ def main() -> int:
         "cpu_seconds": figures.cpu_seconds,
         "resident_mebibytes": figures.resident_mebibytes,
     }
-    text = json.dumps(document, indent=1) + "\n"
-    path = options.to or RESULTS / f"arrays-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    print(text, end="")
+    publish("arrays", facts, document, options.to)
     return 0
 
 

@@ -10,9 +10,6 @@ before the clock runs.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import random
 import sys
 import tempfile
@@ -21,7 +18,8 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.runner import RESULTS
+from benchmarks.publishing import publish
+from benchmarks.runner import machine
 from rain.eventlog.packing import pack
 from rain.eventlog.reader import EventReader
 from rain.eventlog.records import MembersFinished, RunsFinished
@@ -114,24 +112,13 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=1_000_000)
     parser.add_argument("--to", type=Path, help="the file; by default a new one in benchmarks/results")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    facts = machine()
     with tempfile.TemporaryDirectory() as single, tempfile.TemporaryDirectory() as many:
         document = {
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": {
-                "cpus": os.cpu_count(),
-                "load_before": load,
-                "python": platform.python_version(),
-                "kernel": platform.release(),
-            },
             "single_tasks": measure(list(runs(options.tasks)), options.tasks, Path(single)),
             "task_array": measure(list(members(options.members)), options.members, Path(many)),
         }
-    text = json.dumps(document, indent=1) + "\n"
-    path = options.to or RESULTS / f"eventlog-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    print(text, end="")
+    publish("eventlog", facts, document, options.to)
     return 0
 
 

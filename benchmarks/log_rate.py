@@ -11,19 +11,19 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from benchmarks.functions import increment
-from benchmarks.runner import RESULTS
+from benchmarks.publishing import publish
+from benchmarks.runner import machine
 from benchmarks.workloads import expect
 from rain.client import Client, delayed
 
@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--to", type=Path, help="the file; by default a new one in benchmarks/results")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    facts = machine()
     runs: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
     with tempfile.TemporaryDirectory(prefix="rain-log-rate-") as directory:
         for turn in range(options.repeat):
@@ -132,20 +132,14 @@ def main() -> int:
                 print(name, runs[name][-1], file=sys.stderr)
     medians = {name: {key: statistics.median(run[key] for run in own) for key in own[0]} for name, own in runs.items()}
     rates = ("tasks_per_second", "members_per_second")
-    document: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"cpus": os.cpu_count(), "load_before": load, "python": platform.python_version()},
+    document = {
         "tasks": options.tasks,
         "members": options.members,
         "medians": medians,
         "ratio": {key: round(medians["with"][key] / medians["without"][key], 3) for key in rates},
         "runs": runs,
     }
-    text = json.dumps(document, indent=1) + "\n"
-    path = options.to or RESULTS / f"log-rate-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    print(text, end="")
+    publish("log-rate", facts, document, options.to)
     return 0
 
 

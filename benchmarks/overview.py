@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import psutil
 
-from benchmarks.runner import RESULTS
+from benchmarks.publishing import publish
+from benchmarks.runner import machine
 from rain.dashboard.overview import Overview
 from rain.eventlog.database import FILE_NAME
 from rain.eventlog.reader import EventReader
@@ -200,22 +199,12 @@ def main() -> int:
     if options.read is not None:
         print(json.dumps(read_log(options.read, options.tasks)))
         return 0
+    facts = machine()
     document = {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_before": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        },
         "tasks": measure("tasks", options.tasks),
         "array": measure("array", options.members),
     }
-    text = json.dumps(document, indent=1) + "\n"
-    path = options.to or RESULTS / f"overview-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    print(text, end="")
+    publish("overview", facts, document, options.to)
     return 0
 
 

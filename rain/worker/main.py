@@ -42,7 +42,7 @@ from rain.worker.task_logs import TaskLogs
 from rain.worker.transfers import StoreSource, Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import WorkerEvent
@@ -169,14 +169,24 @@ class CheckedCore(WorkerCore):
         return actions
 
 
+def _core(setup: Setup) -> WorkerCore:
+    core_class = CheckedCore if os.environ.get("RAIN_DEBUG_MODE") == "1" else WorkerCore
+    options = setup.options
+    return core_class(
+        resources=setup.resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
+    )
+
+
 class Worker:
     """A worker in a running event loop; it supervises the shell."""
 
     def __init__(self, setup: Setup, store: Store) -> None:
-        self._options = options = setup.options
+        self._options = setup.options
         self._resources = setup.resources
         self._server = setup.server
         self._data_address = setup.listen
+        self._log_tail = setup.log_tail
+        self._store = store
         self._loop = loop = asyncio.get_running_loop()
         start = time.time() - loop.time()
         self._exit: asyncio.Future[int] = loop.create_future()
@@ -184,16 +194,16 @@ class Worker:
         self._welcome: asyncio.Future[WorkerWelcome] = loop.create_future()
         self._channel: Channel | None = None
         self._data_server: DataServer | None = None
-        core_class = CheckedCore if os.environ.get("RAIN_DEBUG_MODE") == "1" else WorkerCore
-        core = core_class(
-            resources=setup.resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
-        )
 
         def clock() -> float:
             return start + loop.time()
 
-        self._shell = WorkerShell(core, loop=loop, clock=clock, supervisor=self)
-        report = self._shell.report
+        self._shell = WorkerShell(_core(setup), loop=loop, clock=clock, supervisor=self)
+        self._make_parts(setup, clock)
+
+    def _make_parts(self, setup: Setup, clock: Callable[[], float]) -> None:
+        """Make what does the work, and give it to the shell."""
+        options, loop, store, report = self._options, self._loop, self._store, self._shell.report
         task_logs = TaskLogs(setup.logdir)
         self._threads = ThreadPoolExecutor(_BUILTIN_THREADS, "rain-builtin")
         self._builtins = Builtins(
@@ -223,8 +233,6 @@ class Worker:
         self._monitor = MemoryMonitor(
             loop=loop, sources=(self._executors.watched, self._builtins.watched), report=report
         )
-        self._store = store
-        self._log_tail = setup.log_tail
         self._source = StoreSource(store, loop, report)
         inquiries = Inquiries(
             loop=loop,

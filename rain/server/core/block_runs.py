@@ -108,9 +108,7 @@ def _run_ended(
         back_to_waiting(state, session, row)
 
 
-def _outdated(
-    state: ServerState, session: Session, worker: Worker, row: int, run: int, result: BlockResult
-) -> None:
+def _outdated(state: ServerState, session: Session, worker: Worker, row: int, run: int, result: BlockResult) -> None:
     """The report crossed the order to stop the run: the one value that it left at the worker is not wanted."""
     graph, numbering = session.graph, session.graph.numbering
     if result.end == STORED and session.stopping.get(row) == worker.incarnation and graph.run[row] == run:
@@ -172,8 +170,8 @@ def _member_ended(
     completion.succeeded(session, worker, task, result.start, result.duration, info)
     completion.commit_outputs(state, session, worker, task, message, at)
     finish(state, session, task)
-    when = array("d", [result.start]), array("d", [result.duration])
-    recording.run_of_member_finished(state, session, worker, task, *when, message.sizes[at], is_announced=is_announced)
+    size = message.sizes[at]
+    recording.run_of_member_finished(state, session, worker, task, result, size, is_announced=is_announced)
 
 
 def task_failed(state: ServerState, session: Session, worker: Worker, message: TaskFailed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
@@ -52,8 +51,7 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
     graph = session.graph
     known = recording.announced(session, message)
     outdated = set()
-    begins = array("I")
-    at = 0
+    seen = at = 0
     for k, task in enumerate(message.tasks):
         if not graph.is_task(task):
             break  # without its outputs the columns cannot be read on
@@ -61,13 +59,24 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
         check_run(message, k, at, outputs)
         if not task_done(state, session, worker, message, k, at):
             outdated.add(k)
-        begins.append(at)
+        seen += 1
         at += outputs
-    if not outdated and len(begins) == len(message.tasks):
+    if not outdated and seen == len(message.tasks):
         recording.all_runs_finished(state, session, worker, message, known)
     else:
-        accepted = [(message.tasks[k], k, begin) for k, begin in enumerate(begins) if k not in outdated]
+        accepted = _accepted(session, message, seen, outdated)
         recording.some_runs_finished(state, session, worker, message, accepted, known)
+
+
+def _accepted(session: Session, message: TasksDone, seen: int, outdated: set[int]) -> list[tuple[int, int, int]]:
+    """(row of the task, position in the message, where its outputs begin) of the first `seen` runs that counted."""
+    accepted = []
+    at = 0
+    for k, task in enumerate(message.tasks[:seen]):
+        if k not in outdated:
+            accepted.append((task, k, at))
+        at += len(session.graph.outputs_of(task))
+    return accepted
 
 
 def task_done(state: ServerState, session: Session, worker: Worker, message: TasksDone, k: int, at: int) -> bool:

@@ -74,7 +74,7 @@ from rain.server.core import (
 from rain.server.core.actions import Drop, Exit, ServerAction
 from rain.server.core.check import sanity_check
 from rain.server.core.events import ConstantLost, CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
-from rain.server.core.failing import end_session, internal_error
+from rain.server.core.failing import end_session, internal_error, log_internal_error
 from rain.server.core.graph import FINISHED
 from rain.server.core.lies import ReportError, check_hello, checked_info
 from rain.server.core.reports import report_in_rows
@@ -319,11 +319,9 @@ class ServerCore:
         try:
             _PLAIN_REQUESTS[type(message)](state, client, message)
         except Exception:
-            state.errors += 1
-            what = f"internal error {state.errors} while handling {type(message).__name__} of {client.address}"
-            state.log("error", f"{what}\n{traceback.format_exc()}")
+            what = f"while handling {type(message).__name__} of {client.address}"
+            text = log_internal_error(state, what, traceback.format_exc())
             seq: int = getattr(message, "seq")  # noqa: B009 - all messages in the table have it
-            text = f"{what}; the server's log tells more under this number"
             state.refuse(client.peer, seq, Failure("internal", text))
 
     def _client_message(self, client: ClientPeer, message: Message) -> None:

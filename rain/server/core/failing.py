@@ -56,12 +56,18 @@ def fail_session(state: ServerState, session: Session, failure: Failure) -> None
 
 
 def internal_error(state: ServerState, session: Session, what: str, details: str) -> str:
-    """A defect of Rain, which costs the session at most. Returns the text for the user, which names the log entry."""
-    state.errors += 1
-    text = f"internal error {state.errors} {what}; the server's log tells more under this number"
-    state.log("error", f"internal error {state.errors} {what}\n{details}")
+    """A defect of Rain, which costs the session at most. Returns the text for the user."""
+    text = log_internal_error(state, what, details)
     fail_session(state, session, Failure("internal", text, session=session.number))
     return text
+
+
+def log_internal_error(state: ServerState, what: str, details: str) -> str:
+    """Number and log a defect. Returns the text for the user, which names the log entry."""
+    state.errors += 1
+    name = f"internal error {state.errors} {what}"
+    state.log("error", f"{name}\n{details}")
+    return f"{name}; the server's log tells more under this number"
 
 
 def end_session(state: ServerState, session: Session, reason: str) -> None:

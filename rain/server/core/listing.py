@@ -202,7 +202,7 @@ class _Tasks:
         self.durations.append(duration)
         self._size += _ENTRY + len(template.name or "") + len(template.type) + len(worker)
 
-    def add_task(self, row: int) -> None:
+    def add_row(self, row: int) -> None:
         """Add a task of its own."""
         graph, start, duration = self._session.graph, 0.0, 0.0
         status = graph.state[row]
@@ -225,14 +225,7 @@ def list_tasks(state: ServerState, session: Session, client: ClientPeer, message
     """Tasks of a session, as many as there is room for."""
     found = _Tasks(state, session, message)
     stop, following = _window(session, message.first, message.last)
-    for piece, position in found.wanted(pieces_between(session, message.first, stop)):
-        if found.is_full:
-            following = piece.number(session.graph.numbering, position)
-            break
-        if piece.block is None:
-            found.add_task(position)
-        else:
-            found.add_member(piece.block, position)
+    following = _fill(found, session, message.first, stop) or following
     columns = found.ids, bytes(found.states), found.names, found.types, found.workers, found.starts, found.durations
     state.send(client.peer, TaskList(message.seq, *columns, following))
 
@@ -296,17 +289,22 @@ class _Objects:
         self._size += _ENTRY + len(label)
 
 
-def list_objects(state: ServerState, session: Session, client: ClientPeer, message: ListObjects) -> None:
-    """Data objects of a session, as many as there is room for."""
-    found = _Objects(session, message)
-    stop, following = _window(session, message.first, message.last)
-    for piece, position in found.wanted(pieces_between(session, message.first, stop)):
+def _fill(found: _Tasks | _Objects, session: Session, first: int, stop: int) -> int:
+    """Add those between two ids while there is room; returns the id of the first one left out, else 0."""
+    for piece, position in found.wanted(pieces_between(session, first, stop)):
         if found.is_full:
-            following = piece.number(session.graph.numbering, position)
-            break
+            return piece.number(session.graph.numbering, position)
         if piece.block is None:
             found.add_row(position)
         else:
             found.add_member(piece.block, position)
+    return 0
+
+
+def list_objects(state: ServerState, session: Session, client: ClientPeer, message: ListObjects) -> None:
+    """Data objects of a session, as many as there is room for."""
+    found = _Objects(session, message)
+    stop, following = _window(session, message.first, message.last)
+    following = _fill(found, session, message.first, stop) or following
     columns = bytes(found.states), found.labels, found.sizes, bytes(found.kept), found.producers
     state.send(client.peer, ObjectList(message.seq, found.ids, *columns, following))

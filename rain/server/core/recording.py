@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rain.common.blocks import BlockResult
     from rain.common.failure import Failure
+    from rain.eventlog.records import Record as LogRecord
     from rain.protocol.messages import TasksDone, TasksStarted
     from rain.server.core.blocks import Block
     from rain.server.core.session import Session
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 def happened(state: ServerState, type: str, session: int | None, fields: dict[str, Any]) -> None:
     """Record a single event."""
+    _record(state, Event(type, session, fields))
+
+
+def _record(state: ServerState, record: LogRecord) -> None:
     flush_ended(state)
-    state.actions.append(Record(Event(type, session, fields)))
+    state.actions.append(Record(record))
 
 
 def task_happened(state: ServerState, session: Session, task: int, type: str, **fields: Any) -> None:
@@ -74,12 +79,11 @@ def submitted(
     state: ServerState, session: Session, first_template: int, chunks: list[SubmitChunk | SubmitBlock]
 ) -> None:
     """A submit was committed."""
-    flush_ended(state)
     for chunk in chunks:
         state.totals["submitted"] += len(chunk.arg_sizes if isinstance(chunk, SubmitBlock) else chunk.tasks)
     # Values would stay in memory until the log is written.
     bare = [replace(chunk, values=[]) if isinstance(chunk, SubmitChunk) and chunk.values else chunk for chunk in chunks]
-    state.actions.append(Record(Submitted(session.number, first_template, bare)))
+    _record(state, Submitted(session.number, first_template, bare))
 
 
 def runs_started(
@@ -90,7 +94,7 @@ def runs_started(
     state.totals["started"] += len(rows)
     runs = message.runs if len(rows) == len(message.tasks) else array("I", [graph.run[row] for row in rows])
     ids = graph.numbering.ids(rows)
-    state.actions.append(Record(RunsStarted(session.number, worker.worker_id, ids, runs)))
+    _record(state, RunsStarted(session.number, worker.worker_id, ids, runs))
 
 
 def announced(session: Session, message: TasksDone) -> array[int]:
@@ -113,7 +117,7 @@ def all_runs_finished(
     state.totals["finished"] += len(tasks)
     state.totals["started"] += len(tasks) - len(known)
     columns = message.starts, message.durations, message.infos, counts, outputs, message.sizes, known
-    state.actions.append(Record(RunsFinished(session.number, worker.worker_id, tasks, message.runs, *columns)))
+    _record(state, RunsFinished(session.number, worker.worker_id, tasks, message.runs, *columns))
 
 
 def some_runs_finished(
@@ -151,7 +155,7 @@ def some_runs_finished(
         sizes=sizes,
         announced=early,
     )
-    state.actions.append(Record(record))
+    _record(state, record)
 
 
 def run_of_member_finished(
@@ -159,8 +163,7 @@ def run_of_member_finished(
     session: Session,
     worker: Worker,
     task: int,
-    starts: array[float],
-    durations: array[float],
+    result: BlockResult,
     size: int,
     *,
     is_announced: bool,
@@ -172,8 +175,9 @@ def run_of_member_finished(
     outputs, counts = graph.outputs_in_columns([task])
     names = graph.numbering.ids([task]), array("I", [graph.run[task]])
     columns = counts, graph.numbering.ids(outputs), array("Q", [size]), array("I", [0] if is_announced else [])
-    record = RunsFinished(session.number, worker.worker_id, *names, starts, durations, [], *columns)
-    state.actions.append(Record(record))
+    when = array("d", [result.start]), array("d", [result.duration])
+    record = RunsFinished(session.number, worker.worker_id, *names, *when, [], *columns)
+    _record(state, record)
 
 
 def members_finished(
@@ -192,7 +196,7 @@ def members_finished(
     run = session.graph.run[block.row]
     columns = result.durations, result.sizes
     names = session.number, worker.worker_id, block.task, block.output, run
-    state.actions.append(Record(MembersFinished(*names, start, *columns, is_announced)))
+    _record(state, MembersFinished(*names, start, *columns, is_announced))
 
 
 def task_failed(state: ServerState, session: Session, task: int, failure: Failure) -> None:
@@ -245,8 +249,7 @@ def flush_ended(state: ServerState) -> None:
 
 def objects_unkept(state: ServerState, session: Session, ids: array[int]) -> None:
     """The client does not want these any more."""
-    flush_ended(state)
-    state.actions.append(Record(ObjectsUnkept(session.number, ids)))
+    _record(state, ObjectsUnkept(session.number, ids))
 
 
 _NONE = array("I")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.common.states import TaskState
-from rain.eventlog.records import Event
 from rain.protocol.messages import DeleteObjects, Message, Refused
-from rain.server.core.actions import Log, Record, Send, ServerAction
+from rain.server.core import recording
+from rain.server.core.actions import Log, Send, ServerAction
 from rain.server.core.counts import count_tasks
 from rain.server.core.graph import READY
 from rain.server.core.story import Story, new_story
@@ -120,7 +120,7 @@ class ServerState:
         client = self.clients.get(peer)
         if failure.kind == "invalid" and client is not None and not client.is_own:
             fields = {"client": client.address, "error_msg": failure.message}
-            self.actions.append(Record(Event("ClientInvalidRequest", failure.session or None, fields)))
+            recording.happened(self, "ClientInvalidRequest", failure.session or None, fields)
         self.actions.append(Send(peer, Refused(seq, failure.to_map())))
 
     def log(self, level: str, text: str) -> None:
