@@ -33,6 +33,11 @@ def is_solo(task: Task) -> bool:
     return template.timeout is not None or (bool(solo) and task.key[1] in solo)
 
 
+def is_brief(task: Task) -> bool:
+    """Whether a run of it is expected to end at once."""
+    return not task.members and 0.0 <= task.template.average <= BUDGET and not is_solo(task)
+
+
 def fair_share(queue: ReadyQueue, slots: int, executor: Executor) -> int:
     """How many more tasks of a queue an executor may get, so that all that could run them get the same.
 

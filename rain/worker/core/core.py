@@ -134,8 +134,10 @@ class WorkerCore:
         return self._outbox.take()
 
     def next_deadline(self) -> float | None:
-        """When the next time limit is reached, unix seconds: a Tick then is acted on at once. None without any."""
-        return self._dispatcher.deadlines.next()
+        """When a Tick is acted on at once, unix seconds: at a time limit, or when a brief run has lasted. None: never."""
+        soonest = self._dispatcher.announcer.next()
+        limit = self._dispatcher.deadlines.next()
+        return limit if soonest is None or (limit is not None and limit < soonest) else soonest
 
     # --- messages of the server ---
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rain.worker.core.actions import CallExecutor, ForbidRun, RunBuiltin, StopBuiltin
+from rain.worker.core.announcing import Announcer
 from rain.worker.core.batching import choose_batch, fair_share, make_runs, may_follow
 from rain.worker.core.deadlines import Deadlines
 from rain.worker.core.executors import BUSY, COMING, IDLE
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Dispatcher:
     """Transitions of tasks from `ready` on, and back to it."""
 
-    __slots__ = ("_cut", "_grown", "_outbox", "_started_builtins", "_touched", "builtins", "deadlines", "executors",
-                 "pool", "queues", "stopped_builtins", "stopping_builtins", "stops")  # fmt: skip
+    __slots__ = ("_cut", "_grown", "_outbox", "_started_builtins", "_touched", "announcer", "builtins", "deadlines",
+                 "executors", "pool", "queues", "stopped_builtins", "stopping_builtins", "stops")  # fmt: skip
 
     def __init__(self, outbox: Outbox, pool: ResourcePool, executors: ExecutorTable) -> None:
         self._outbox = outbox
@@ -39,7 +40,8 @@ class Dispatcher:
         self.builtins: dict[TaskKey, tuple[Task, tuple[int, ...], float]] = {}
         #: built-in tasks that are gone and occupy their resources till their end
         self.stopping_builtins: dict[TaskKey, tuple[Task, tuple[int, ...]]] = {}
-        self._started_builtins: list[TaskKey] = []
+        self._started_builtins: list[Task] = []
+        self.announcer = Announcer(outbox, self.builtins)
         #: built-in tasks stopped in this turn; their results may be among its events
         self.stopped_builtins: dict[TaskKey, Task] = {}
         #: executors whose line changed in this turn
@@ -99,7 +101,7 @@ class Dispatcher:
         task.state = RUNNING
         self.builtins[task.key] = (task, gpus, now)
         self.deadlines.started(task, now)
-        self._started_builtins.append(task.key)
+        self._started_builtins.append(task)
         self._outbox.act(RunBuiltin(make_runs([task], set(), gpus)[0]))
 
     def to_gone(self, task: Task) -> None:
@@ -297,7 +299,7 @@ class Dispatcher:
             self._start(found, now)
         self._feed(now)
         self.executors.stop_surplus()
-        self._announce()
+        self._announce(now)
         self._grown = {}
         self._touched = {}
         self.stopped_builtins = {}
@@ -347,17 +349,18 @@ class Dispatcher:
             if not self.queues.better_waits(first.order, queue_or_none, self.pool):
                 self._send(executor, queue_or_none, now)
 
-    def _announce(self) -> None:
+    def _announce(self, now: float) -> None:
         for executor in self._touched:
             if executor.line:
                 first = executor.line[0]
                 if first is not executor.announced:
                     executor.announced = first
-                    self._outbox.started(first.key)
-        for key in self._started_builtins:
-            if key in self.builtins:
-                self._outbox.started(key)
+                    self.announcer.started(first, now)
+        for task in self._started_builtins:
+            if task.key in self.builtins:
+                self.announcer.started(task, now)
         self._started_builtins = []
+        self.announcer.tell(now)
 
 
 def _with_gpus(env: Env, gpus: tuple[int, ...]) -> Env:
