@@ -46,6 +46,9 @@ class Channel(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message; all messages of one turn of the loop leave in one write. Ignored once closed."""
 
+    def send_all(self, messages: list[Message]) -> None:
+        """Write what is queued and these messages now. Ignored once closed."""
+
     def close(self) -> None:
         """Close after writing what is queued."""
 
@@ -97,6 +100,12 @@ class TcpChannel(asyncio.BufferedProtocol):
             if not self._queue:
                 self._loop.call_soon(self._flush)
             self._queue.append(message)
+
+    def send_all(self, messages: list[Message]) -> None:
+        """Write what is queued and these messages now."""
+        if self._reason is None:
+            self._queue += messages
+            self._flush()
 
     def send_checked(self, *messages: Message) -> None:
         """Send at once; ignored once closed.

@@ -139,6 +139,9 @@ class FakeLoopChannel:
     def send(self, message: Message) -> None:
         self.send_checked(message)
 
+    def send_all(self, messages: list[Message]) -> None:
+        self.send_checked(*messages)
+
     def send_checked(self, *messages: Message) -> None:
         if not self.closed:
             for message in messages:

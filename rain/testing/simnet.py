@@ -173,6 +173,10 @@ class SimChannel:
             self._flushing = True
             self._network.loop.call_soon(self._flush)
 
+    def send_all(self, messages: list[Any]) -> None:
+        """Send what is queued and these messages now."""
+        self.send_checked(*messages)
+
     def close(self) -> None:
         """Close after what is queued."""
         if self._closed:

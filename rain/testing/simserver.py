@@ -75,6 +75,9 @@ class _NoChannel:
     def send(self, message: Message) -> None:
         """Forget it."""
 
+    def send_all(self, messages: list[Message]) -> None:
+        """Forget them."""
+
     def close(self) -> None:
         """Nothing to close."""
 

@@ -38,6 +38,9 @@ class ChannelLike(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message."""
 
+    def send_all(self, messages: list[Message]) -> None:
+        """Write what is queued and these messages now."""
+
     def abort(self) -> None:
         """Close at once."""
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from rain.protocol.messages import Message, WorkerHello, WorkerMessage
     from rain.worker.core.actions import Run, WorkerAction
-    from rain.worker.core.events import RunFailed, RunResult, TaskKey, WorkerEvent
+    from rain.worker.core.events import RunEnd, TaskKey, WorkerEvent
     from rain.worker.parts import ChannelLike, Core, Parts, Supervisor
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ SILENCE_LIMIT = 15.0
 """A server not heard of for so many seconds is lost."""
 TICK_INTERVAL = 0.5
 """Seconds between ticks of the core."""
+CALM_SECONDS = 1e-4
+"""After so long without a turn, what the server says is handled at once; else with what else came in the same turn of
+the loop."""
 MONITORING_INTERVAL = 5.0
 """Seconds between two messages about the machine; the first one follows the registration."""
 
@@ -90,6 +93,8 @@ class WorkerShell:
         self._closed_early: tuple[object, str] | None = None
         self._pending: list[WorkerEvent] = []
         self._turn_planned = False
+        self._last_turn = 0.0
+        self._outgoing: list[Message] = []
         self._ended = False
         self._lost_reason: str | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -144,10 +149,14 @@ class WorkerShell:
         self._silent_ticks = 0
         for message in messages:
             if not isinstance(message, Heartbeat):
-                self.report(ServerSaid(message))  # type: ignore[arg-type]
+                self._admit(ServerSaid(message))  # type: ignore[arg-type]
             if isinstance(message, WorkerWelcome):
                 self._supervisor.registered(message)
                 self._monitor()
+        if self._turn_planned or self._loop.time() - self._last_turn < CALM_SECONDS:
+            self._plan_turn()
+        else:
+            self._turn()
 
     def channel_closed(self, channel: ChannelLike, reason: str) -> None:
         """The connection ended."""
@@ -164,13 +173,19 @@ class WorkerShell:
 
     def report(self, event: WorkerEvent) -> None:
         """Take an event; it is handled in the next turn. To be called in the loop's thread."""
+        self._admit(event)
+        self._plan_turn()
+
+    def _admit(self, event: WorkerEvent) -> None:
         if self._ended:
             return
         about_executor = isinstance(event, RunsEnded | ExecutorReady | ExecutorLost) and event.executor
         if about_executor and about_executor not in self._live:
             return
         self._pending.append(event)
-        if not self._turn_planned:
+
+    def _plan_turn(self) -> None:
+        if self._pending and not self._turn_planned:
             self._turn_planned = True
             self._loop.call_soon(self._turn)
 
@@ -192,7 +207,10 @@ class WorkerShell:
         except Exception:
             self._crash("The worker core failed", events)
             return
-        if not self._obey(actions, events):
+        goes_on = self._obey(actions, events)
+        self._write()
+        self._last_turn = self._loop.time()
+        if not goes_on:
             return
         try:
             self._forget_sessions(events)
@@ -203,6 +221,11 @@ class WorkerShell:
         if self._lost_reason is not None:
             reason, self._lost_reason = self._lost_reason, None
             self._supervisor.server_lost(reason)
+
+    def _write(self) -> None:
+        messages, self._outgoing = self._outgoing, []
+        if messages and self._channel is not None:
+            self._channel.send_all(messages)
 
     def _obey(self, actions: Sequence[WorkerAction], events: list[WorkerEvent]) -> bool:
         """Perform the actions in order; False if that was the end."""
@@ -263,7 +286,7 @@ class WorkerShell:
             message = action.message
             if isinstance(message, WorkerInfo) and "state" in message.info:
                 message = WorkerInfo(message.seq, self._parts.complete(message.info))
-            self._channel.send(message)
+            self._outgoing.append(message)
 
     def _answerer(self) -> Callable[[WorkerMessage], None]:
         """Sends messages over the connection of this moment; nothing when it is not that any more."""
@@ -336,7 +359,7 @@ class WorkerShell:
             self._pending = [event for event in self._pending if not is_late(event)]
         return late
 
-    def _delete_outputs(self, ends: Iterable[tuple[Run, RunResult | RunFailed]]) -> None:
+    def _delete_outputs(self, ends: Iterable[tuple[Run, RunEnd]]) -> None:
         """Remove what runs stored of which nobody wants to hear."""
         stored = [(run.key[0], number) for run, result in ends for number in result.stored(run.outputs)]
         if stored:

@@ -31,6 +31,9 @@ class Channel:
     def send(self, message: Message) -> None:
         self.sent.append(message)
 
+    def send_all(self, messages: list[Message]) -> None:
+        self.sent += messages
+
 
 @pytest.fixture
 def loop() -> Any:
@@ -57,6 +60,24 @@ def test_dumps_are_completed_and_nothing_else(loop: SimLoop) -> None:
     whole = {"server": {"version": "1", "log": ["line"]}, "sessions": [5], "workers": []}
     assert sent == [Accepted(1), Dump(2, whole)]
     assert dump["server"] == {"version": "1", "log": None}
+
+
+def test_what_a_peer_says_is_handled_at_once_when_nothing_else_goes_on(loop: SimLoop) -> None:
+    channel, exits = Channel(), list[int]()
+    shell = ServerShell(Core(Accepted(1)), loop, None, exits.append)  # type: ignore[arg-type]
+    handler = shell.accept(channel, "client", "3.11")  # type: ignore[arg-type]
+    handler.messages_received(channel, [GetDump(1)])
+    assert channel.sent == []  # with the news of the peer
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    assert len(channel.sent) == 1
+    handler.messages_received(channel, [GetDump(1)])
+    assert len(channel.sent) == 2
+    handler.messages_received(channel, [GetDump(1)])
+    assert len(channel.sent) == 2  # a moment later: with what else comes in this turn
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    assert len(channel.sent) == 3
 
 
 def test_nothing_to_add(loop: SimLoop) -> None:

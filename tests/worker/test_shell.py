@@ -99,6 +99,9 @@ class FakeChannel:
     def send(self, message: Any) -> None:
         self.sent.append(message)
 
+    def send_all(self, messages: list[Any]) -> None:
+        self.sent += messages
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -204,10 +207,24 @@ def test_events_of_one_turn_are_one_batch(bench: Bench) -> None:
     bench.attach()
     bench.core.batches.clear()
     arrived = ObjectArrived((1, 10), 5)
-    bench.shell.messages_received(bench.channel, [Heartbeat(), StopWorker()])
     bench.shell.report(arrived)
+    bench.shell.messages_received(bench.channel, [Heartbeat(), StopWorker()])
+    assert bench.core.batches == []
     bench.run()
-    assert bench.core.batches == [[ServerSaid(StopWorker()), arrived]]
+    assert bench.core.batches == [[arrived, ServerSaid(StopWorker())]]
+
+
+def test_what_the_server_says_is_handled_at_once_when_nothing_else_goes_on(bench: Bench) -> None:
+    bench.attach()
+    bench.run()
+    bench.core.batches.clear()
+    bench.shell.messages_received(bench.channel, [StopWorker()])
+    assert bench.core.batches == [[ServerSaid(StopWorker())]]
+    for _ in range(2):
+        bench.shell.messages_received(bench.channel, [StopWorker()])
+    assert len(bench.core.batches) == 1
+    bench.run()
+    assert bench.core.batches[1] == [ServerSaid(StopWorker())] * 2
 
 
 def test_actions_are_performed_in_order(bench: Bench) -> None:

@@ -98,6 +98,11 @@ class Asker:
         if answer is not None and not answer.done():
             answer.set_result(message)
 
+    def send_all(self, messages: list[Message]) -> None:
+        """The core says all this."""
+        for message in messages:
+            self.send(message)
+
     def close(self) -> None:
         """The shell lets this peer go; the next question joins anew."""
         handler, self._handler = self._handler, None
