@@ -1,4 +1,4 @@
-# Usage: make demo | test | test-ui | screenshots | lint | check | bench-setup | bench | bench-full | bench-check | soak | clean
+# Usage: make demo | test | test-ui | screenshots | lint | check | bench-setup | bench | bench-full | bench-memcache | bench-check | soak | clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,12 +22,16 @@ NEED_CC = command -v cc >/dev/null \
 # Partitions are tested in network namespaces, which root may make; for others these tests are skipped, with a notice.
 NEED_TC = command -v tc >/dev/null || test "$$(id -u)" != 0 \
 	|| { apt-get update -q && apt-get install -q -y --no-install-recommends iproute2; }
+# The Memcached client is tested with real servers, with TLS and passwords; without root these tests are skipped.
+NEED_MEMCACHED = { command -v memcached && command -v openssl && PATH="$$PATH:/usr/sbin" command -v saslpasswd2; } >/dev/null \
+	|| { test "$$(id -u)" != 0 && echo "Tests with real memcached servers are skipped; for them, as root: apt-get install memcached sasl2-bin openssl" >&2; } \
+	|| { apt-get update -q && apt-get install -q -y --no-install-recommends memcached sasl2-bin openssl; }
 # The dashboard is tested in a real browser.
 NEED_BROWSER = test -x /usr/bin/chromium -a -x /usr/bin/chromedriver \
 	|| { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } \
 	|| { echo "Please install the Debian packages chromium and chromium-driver (as root: apt-get install chromium chromium-driver)." >&2; exit 1; }
 
-.PHONY: demo test test-ui screenshots lint check bench-setup bench bench-full bench-check soak clean
+.PHONY: demo test test-ui screenshots lint check bench-setup bench bench-full bench-memcache bench-check soak clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python examples/census.py --out $(DEMO_VENV)/census
@@ -42,6 +46,7 @@ $(VENV)/.test-installed: pyproject.toml setup.py
 	@$(NEED_VENV)
 	@$(NEED_CC)
 	@$(NEED_TC)
+	@$(NEED_MEMCACHED)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
@@ -87,6 +92,9 @@ bench: $(VENV)/.test-installed
 bench-full: bench-setup
 	$(VENV)/bin/python -m benchmarks run all --repeat $(REPEAT) --minutes 90
 	$(VENV)/bin/python -m benchmarks report
+
+bench-memcache: bench-setup
+	$(VENV)/bin/python -m benchmarks.memcache --repeat $(REPEAT)
 
 bench-check: $(VENV)/.test-installed
 	$(VENV)/bin/python -m benchmarks check

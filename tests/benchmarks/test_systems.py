@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from benchmarks import runner, systems
+from benchmarks import memcache, runner, systems
 from benchmarks.graph import Graph
 from benchmarks.systems import CALL, DATA, GRAPH, PROGRAM, SYSTEMS, trial
 from benchmarks.systems.shared import drive
@@ -57,6 +57,7 @@ def test_adapter(name):
 def test_every_rival_can_be_installed():
     """Each environment has its requirements, and the other way round."""
     wanted = {entry.environment for entry in SYSTEMS.values() if entry.environment}
+    wanted.add(memcache.ENVIRONMENT)
     assert wanted == {path.stem for path in (runner.ROOT / "benchmarks" / "requirements").glob("*.txt")}
 
 
