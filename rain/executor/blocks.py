@@ -9,7 +9,9 @@ import msgpack
 
 from rain.common.blocks import STORED, BlockResult
 from rain.common.errors import RainException
+from rain.common.number_columns import pack_column
 from rain.common.packing import load_extension
+from rain.common.pickle5 import encode_pickle5
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +24,9 @@ BLOCK_SECONDS = 0.25
 BLOCK_BYTES = 4 << 20
 """A block ends when its values together are longer."""
 
-TINY = 32
-"""Pickles of at most so many bytes do not count for `BLOCK_BYTES`: all those of a block are far from it."""
+LARGE_INT = 1 << 63
+"""Ints below are encoded when the block has ended. They do not count for `BLOCK_BYTES`: all those of a block are far
+from it."""
 
 _MOST_INFOS = 256
 _LIST_HEADER = 5
@@ -37,7 +40,8 @@ class Gathered:
         offset: what makes unix seconds of a time of the monotonic clock.
 
     Attributes:
-        durations, values: of the members that succeeded, in order.
+        durations, values: of the members that succeeded, in order; values are bytes, or of a type of `SCALARS` and not
+            yet encoded.
         stored: the encoded output of the member behind them that does not ride in the report, None without.
         info: packed task info of that member.
         end: as in `BlockResult`.
@@ -48,7 +52,7 @@ class Gathered:
 
     def __init__(self, members: int, offset: float) -> None:
         self.durations: list[float] = []
-        self.values: list[bytes] = []
+        self.values: list[bytes | float | None] = []
         self.stored: Encoded | None = None
         self.info: bytes | None = None
         self.end: str | dict[str, Any] | None = None
@@ -97,15 +101,18 @@ class Gathered:
 
     def result(self) -> BlockResult:
         """The report."""
+        column, joined = pack_column(self.values) or ("", b"")
+        values = [] if column else [as_bytes(value) for value in self.values]
         return BlockResult(
             durations=array("f", self.durations),
-            sizes=array("I", map(len, self.values)),
-            values=b"".join(self.values),
+            sizes=array("I", map(len, values)),
+            values=joined or b"".join(values),
             infos=list(self._infos)[:_MOST_INFOS],
             kinds=self._kinds() if len(self._infos) > 1 else b"",
             end=None if self.done == self._members else self.end,
             start=self._start,
             duration=self._duration,
+            column=column,
         )
 
     def _kinds(self) -> bytes:
@@ -114,6 +121,11 @@ class Gathered:
         return b"".join(
             [bytes([number]) * (end - start) for (start, number), end in zip(self._changes, ends, strict=True)]
         )
+
+
+def as_bytes(value: bytes | float | None) -> bytes:
+    """A value as it is reported by itself."""
+    return value if type(value) is bytes else encode_pickle5(value)
 
 
 def unpack_members(args: bytes) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -15,24 +15,28 @@ import msgpack
 from rain.common.blocks import FULL, LATE
 from rain.common.errors import RainException
 from rain.common.packing import load_extension, pack
-from rain.executor.blocks import BLOCK_BYTES, BLOCK_SECONDS, TINY, Gathered, unpack_members
+from rain.executor.blocks import BLOCK_BYTES, BLOCK_SECONDS, LARGE_INT, Gathered, as_bytes, unpack_members
 from rain.executor.channel import PROTOCOL, Channel, connect
 from rain.executor.context import Context, _find_context
 from rain.executor.failures import describe
 from rain.executor.inputs import InputObject, typed_instance
 from rain.executor.output import LONG, Output
-from rain.executor.results import PICKLE5_HEADERS, PICKLE5_INFO, SCALARS, ResultEncoder
+from rain.executor.results import PICKLE5_INFO, SCALARS, Encoded, ResultEncoder
 from rain.executor.templates import Template
 from rain.executor.workspace import PROGRESS_FILE, Workspace, open_progress
-from rain.process.spawn import die_with_parent
+from rain.process.spawn import LARGE_PAGES, die_with_parent
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
 QUICK = 2.5e-6
-"""A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer."""
+"""A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer. Decoding
+of data objects among its arguments is not counted."""
 
+INFO, VALUE, LIVE = 2, 3, 4
+"""Positions in the row of an object; the value is None until an earlier call of the batch has made it. Then the value
+itself follows if that cannot be changed and nobody could tell it from a decoded copy."""
 _NO_TYPES: frozenset[type] = frozenset()
 _NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
@@ -121,7 +125,6 @@ class Executor:
             self._run_calls(state, calls)
         finally:
             self._leave()
-        self._channel.flush()
 
     def _block(self, session: int, templates: list[Any], objects: list[Any], block: list[Any]) -> None:
         state = self._enter(session, templates, objects)
@@ -153,17 +156,24 @@ class Executor:
         templates, functions = state.templates, state.functions
         progress, begun, output = self._progress, self._begun, self.output
         append, encode_plain = self._channel.rows.append, self._encoder.plain
+        objects = self._objects
+        lives = None in [row[VALUE] for row in objects.values()]
         unpack_args, clock = msgpack.unpackb, time.monotonic
         offset = time.time() - clock()
         result: tuple[Any, ...]
         start = clock()
         for row in calls:
             task, run, number, args, inputs, _, specs = row
+            value = None
+            called = start
             begun += 1
             progress[0] = begun
             if 0 < progress[1] <= begun:  # looked at after the store, as the worker looks after its own
                 self._end_before(begun)
             self._row = row
+            if lives and None in [objects[one][VALUE] for one in inputs if one in objects]:
+                append((task, run))  # an earlier call was to make it and failed, or has given its value away
+                continue
             try:
                 template = templates[number]
                 if specs is not None:
@@ -174,8 +184,11 @@ class Executor:
                 positional, keywords = (
                     unpack_args(args, ext_hook=load_extension, use_list=False) if args else _NO_ARGUMENTS
                 )
+                if len(inputs) > 1:
+                    called = clock()
                 if template.plain:
-                    outputs = encode_plain(template, function(*positional, **keywords), inputs)
+                    value = function(*positional, **keywords)
+                    outputs = encode_plain(template, value, inputs)
                 else:
                     value = function(self.context(), *positional, **keywords)
                     outputs = self._encoder.returned(template, value, inputs)
@@ -187,10 +200,16 @@ class Executor:
             else:
                 end = clock()
                 result = (task, run, start + offset, end - start, info, outputs)
+                if lives:
+                    for made, (stored, about, _) in zip(row[5], outputs, strict=False):
+                        if made in objects and type(stored) is bytes:
+                            objects[made][INFO], objects[made][VALUE] = about, stored
+                            if type(value) in SCALARS and about == PICKLE5_INFO:
+                                objects[made].append(value)
             if output.wrote or end - start > LONG:
                 output.attribute(task, run)
             append(result)
-            if end - start > QUICK:
+            if end - called > QUICK:
                 self._begun = begun
                 self._tidy()
                 start = clock()
@@ -198,6 +217,7 @@ class Executor:
                 start = end
                 self._context = None
         self._begun = begun
+        self._channel.flush()  # before the last values are freed, which may take longer than making them
 
     def _run_block(
         self,
@@ -242,11 +262,13 @@ class Executor:
         assert self._row is not None
         task, run, inputs, output = self._row[0], self._row[1], self._row[4], self.output
         plan = template.outputs[0]
-        scalars = SCALARS if template.plain and not plan.encode and not plan.directory else _NO_TYPES
+        is_natural = (template.plain and not plan.encode) or plan.encode == "pickle5"
+        scalars = SCALARS if is_natural and not plan.directory else _NO_TYPES
         encode = self._encoder.plain if template.plain else self._encoder.returned
         call = function if template.plain else partial(self._call_with_context, function)
         add_duration, add_value = gathered.durations.append, gathered.values.append
-        dumps, headers, clock = pickle.dumps, PICKLE5_HEADERS, time.monotonic
+        clock = time.monotonic
+        data: Any
         info: bytes | None
         last_info: Any = _NO_TYPES
         total = 0
@@ -255,8 +277,8 @@ class Executor:
         try:
             for positional, keywords in arguments:
                 value = call(*positional, **keywords) if keywords else call(*positional)
-                if type(value) in scalars and len(blob := dumps(value, 5)) <= TINY:
-                    data, info = headers[len(blob)] + blob, PICKLE5_INFO
+                if (kind := type(value)) in scalars and (kind is not int or -LARGE_INT < value < LARGE_INT):
+                    data, info = value, PICKLE5_INFO
                 else:
                     placed, info, size = encode(template, value, inputs)[0]
                     if type(placed) is not bytes or plan.directory:
@@ -266,12 +288,12 @@ class Executor:
                     total += size
                 if self._context is not None:
                     if (told := self._task_info()) is not None:
-                        gathered.end_stored((data, info, len(data)), told, start, clock())
+                        gathered.end_stored(_encoded(data, info), told, start, clock())
                         return
                     self._context = None
                 if info is not last_info:
                     if not gathered.changes_to(info):
-                        gathered.end_stored((data, info, len(data)), None, start, clock())
+                        gathered.end_stored(_encoded(data, info), None, start, clock())
                         return
                     last_info = info
                 add_value(data)
@@ -315,7 +337,7 @@ class Executor:
         row = self._objects.get(number)
         if row is None:
             raise RainException(f"Data object {self._session}/{number} was not sent to the executor")
-        return InputObject(self._session, row)
+        return InputObject(self._session, row[:LIVE])
 
     def _tidy(self) -> None:
         """After a call that may have left something behind."""
@@ -363,11 +385,21 @@ class Executor:
         row = self._row
         if row is None:
             raise RainException("Arguments of a task can be unpickled in the running task only")
+        plain = self._state.templates[row[2]].plain
+        if plain:
+            known = self._objects.get(row[4][input_index], ())
+            if len(known) > LIVE:
+                return known[LIVE]
         source = self._input(row[4][input_index])
-        if self._state.templates[row[2]].plain:
+        if plain:
             return source.natural()
         instance = typed_instance(source.instance(), name, content_type)
         return instance.load() if load else instance
+
+
+def _encoded(value: Any, info: bytes | None) -> Encoded:
+    data = as_bytes(value)
+    return data, info, len(data)
 
 
 _running: Executor | None = None
@@ -408,6 +440,9 @@ def main() -> int:
         print("RAIN_EXECUTOR_SOCKET is not set: executors are started by workers", file=sys.stderr)
         return 1
     die_with_parent()
+    variable, tunables = LARGE_PAGES
+    if os.environ.get(variable) == tunables:
+        del os.environ[variable]
     root = os.path.dirname(os.path.abspath(path))
     if sys.path and os.path.abspath(sys.path[0]) == root:
         del sys.path[0]  # where `-m` put the work directory

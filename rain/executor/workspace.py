@@ -8,7 +8,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
-from rain.common import fs
+from rain.common import fs, spares
 from rain.common.errors import RainException
 
 if TYPE_CHECKING:
@@ -165,8 +165,10 @@ class Workspace:
         name = str(next(self._numbers))
         if self.values is not None:
             path = os.path.join(self.values, name)
+            size = sum(memoryview(part).nbytes for part in parts)
+            found = spares.claim(os.path.join(os.path.dirname(self.values), spares.DIRECTORY), size, path)
             try:
-                _write_file(path, parts)
+                _write_file(path, parts, spare=size if found else 0)
                 return path
             except OSError as error:
                 if error.errno not in _NO_ROOM:
@@ -176,8 +178,12 @@ class Workspace:
         return path
 
 
-def _write_file(path: str, parts: Sequence[bytes | memoryview]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _write_file(path: str, parts: Sequence[bytes | memoryview], *, spare: int = 0) -> None:
+    """Write a new file, or into a spare one that was claimed for so many bytes."""
+    if spare:
+        descriptor = spares.open_claimed(path, spare)
+    else:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         for start in range(0, len(parts), _MAX_PARTS):
             _write_all(descriptor, [memoryview(part).cast("B") for part in parts[start : start + _MAX_PARTS]])

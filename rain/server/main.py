@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import rain
+from rain.cache.backend import CacheError
+from rain.cache.choice import DEFAULT_SIZE, parse_choice
+from rain.cache.opening import prepare
 from rain.common.errors import RainException
 from rain.dashboard import static_files
 from rain.eventlog.database import FILE_NAME as EVENT_LOG
@@ -81,6 +84,8 @@ class ServerOptions:
     infeasible_timeout: float | None = 60.0
     crash_limit: int = 3
     idle_timeout: float | None = None
+    cache: str = "dir"
+    cache_size: int = DEFAULT_SIZE
     owner_fd: int | None = None
 
 
@@ -131,8 +136,12 @@ class _Server:
             return Secret(None, "--insecure")
         return given_secret(self._environ, token_file=self._options.token_file) or generate_secret()
 
-    def _core(self, first_session: int, http_url: str | None) -> ServerCore:
+    def _core(self, first_session: int, http_url: str | None, workdir: Path) -> ServerCore:
         options = self._options
+        try:
+            cache = prepare(parse_choice(options.cache, workdir, options.cache_size))
+        except (OSError, ValueError, CacheError) as error:
+            raise RainException(f"the result cache cannot be used: {error}") from error
         return ServerCore(
             CoreOptions(
                 crash_limit=options.crash_limit,
@@ -143,6 +152,7 @@ class _Server:
                 check=self._environ.get("RAIN_DEBUG_MODE") == "1",
                 test_mode=self._environ.get("RAIN_TEST_MODE") == "1",
                 http_url=http_url,
+                cache=cache,
             )
         )
 
@@ -152,7 +162,8 @@ class _Server:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[int] = loop.create_future()
         port = await bind_http(options.http_listen, BIND_RETRY_SECONDS)
-        core = self._core(open_log(event_log).next_session, None if port is None else url_of(port.address))
+        http_url = None if port is None else url_of(port.address)
+        core = self._core(open_log(event_log).next_session, http_url, workdir.path)
         events = EventWriter(event_log)
         constants = ConstantStore(workdir.path / "constants")
 

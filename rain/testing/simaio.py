@@ -131,6 +131,7 @@ class AioScript:
         rng, plan = self._rng, self._cluster.plan
         failing = 0.15 if plan.tolerant else plan.failing
         planner = GraphPlanner(rng, max_cpus=max(plan.cpus), failing=failing, arrays=plan.arrays, limits=True)
+        planner.quick, planner.cached = plan.quick, plan.cached
         left = self._count
         while left > 0:
             count = min(left, rng.randint(1, self._count))

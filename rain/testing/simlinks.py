@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,31 @@ LOST, DELIVERED, IN_FLIGHT = "lost", "delivered", "in flight"
 BREAKS = (LOST, DELIVERED, IN_FLIGHT)
 """How a connection breaks around a message: before it leaves; after it came, so that no answer comes back; while it is
 on the way, so that both may be."""
+
+
+class SimHandler(Protocol):
+    """What a channel reports to; the same as `rain.net`'s ChannelHandler."""
+
+    def messages_received(self, channel: Any, messages: list[Any]) -> None:
+        """All messages of one read."""
+
+    def channel_closed(self, channel: Any, reason: str) -> None:
+        """The connection ended; called exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimHello:
+    """What the accepting side learns of its peer in the handshake.
+
+    Attributes:
+        role: `client`, `worker` or `data`.
+        python: Python version of the peer.
+        local: address under which the peer reached this side.
+    """
+
+    role: str
+    python: str
+    local: str
 
 
 class Links:

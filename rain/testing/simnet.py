@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import RainConnectionError
-from rain.testing.simlinks import DELIVERED, IN_FLIGHT, Links, Sabotage
+from rain.testing.simlinks import DELIVERED, IN_FLIGHT, Links, Sabotage, SimHandler, SimHello
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,31 +25,6 @@ if TYPE_CHECKING:
 CRASHED = "connection reset: the process on the other side ended"
 BROKEN = "connection reset"
 CLOSED = "closed by the other side"
-
-
-class SimHandler(Protocol):
-    """What a channel reports to; the same as `rain.net`'s ChannelHandler."""
-
-    def messages_received(self, channel: Any, messages: list[Any]) -> None:
-        """All messages of one read."""
-
-    def channel_closed(self, channel: Any, reason: str) -> None:
-        """The connection ended; called exactly once."""
-
-
-@dataclass(frozen=True, slots=True)
-class SimHello:
-    """What the accepting side learns of its peer in the handshake.
-
-    Attributes:
-        role: `client`, `worker` or `data`.
-        python: Python version of the peer.
-        local: address under which the peer reached this side.
-    """
-
-    role: str
-    python: str
-    local: str
 
 
 class SimNode:

@@ -17,6 +17,7 @@ from rain.worker.core.events import (
     RunFailed,
     RunKept,
     RunsEnded,
+    RunSkipped,
     StoreFailed,
 )
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rain.testing.simloop import SimLoop
     from rain.testing.simstore import SimStore
     from rain.worker.core.actions import Run
-    from rain.worker.core.events import ObjectKey, RunResult, TaskKey, WorkerEvent
+    from rain.worker.core.events import ObjectKey, RunEnd, TaskKey, WorkerEvent
 
 MEMORY_EXCEEDED = "Memory limit of 1 MiB exceeded"
 FLUSH_AFTER = 0.005
@@ -42,11 +43,13 @@ class Functions:
         starts: runs begun, by (session, task).
         mishaps: failed runs, by (session, task).
         blamed: tasks that were running in an executor when a fault killed it.
+        results: the result cache of all workers.
     """
 
     starts: dict[tuple[int, int], int] = field(default_factory=dict)
     mishaps: dict[tuple[int, int], int] = field(default_factory=dict)
     blamed: set[tuple[int, int]] = field(default_factory=set)
+    results: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict)
 
     def begin(self, run: Run) -> tuple[dict[str, Any], str]:
         """A run begins; returns its arguments and how it will end: `ok`, `fail` or `crash`."""
@@ -99,7 +102,7 @@ class SimExecutor:
         self._line: deque[tuple[Run, dict[ObjectKey, bytes]]] = deque()
         self._cached: dict[ObjectKey, bytes] = {}
         self._live: dict[ObjectKey, bytes] = {}
-        self._results: list[tuple[Run, RunResult | RunFailed, dict[ObjectKey, bytes]]] = []
+        self._results: list[tuple[Run, RunEnd, dict[ObjectKey, bytes]]] = []
         self._now_cached: list[ObjectKey] = []
         self._cpus = 0
         self._forbidden: set[TaskKey] = set()
@@ -121,6 +124,8 @@ class SimExecutor:
                     sent[key] = self._cached[key]
                 elif (value := self._pool.store.get(key)) is not None:
                     sent[key] = value
+                elif wanted.live:
+                    assert key in coming, f"run {run.key} is to find {key} live, but nothing before it makes that"
                 elif key not in coming and key not in self._live:
                     assert self._pool.store.refusals, f"run {run.key} is sent without its input {key}"
                     self._pool.report(StoreFailed(key, "the value is not in the store"))
@@ -173,6 +178,10 @@ class SimExecutor:
         if run.key in self._hopeless:
             failed = RunFailed(run.key, failure_of(run, "an input is missing"), self._pool.clock(), 0.0)
             self._results.append((run, failed, {}))
+            self._next()
+            return
+        if any(wanted.live and not self._has(wanted.object) for wanted in run.inputs):
+            self._results.append((run, RunSkipped(run.key), {}))
             self._next()
             return
         self.current = run
@@ -252,6 +261,10 @@ class SimExecutor:
             value = self._pool.store.get(key)
         assert value is not None, f"executor {self.number} has no value of {key}"
         return value
+
+    def _has(self, key: ObjectKey) -> bool:
+        """Whether the value of an input that an earlier run was to make is at hand."""
+        return key in self._live or self._pool.store.get(key) is not None
 
     def _flush(self) -> None:
         if self._results:

@@ -40,6 +40,8 @@ class Plan:
         tolerant: sessions go on after failures, and tasks are cancelled.
         arrays: some tasks are members of task arrays.
         real: the clients are those of `rain.client.aio`.
+        quick: tasks are short and many, so that they are sent ahead.
+        cached: results of some tasks may come from the result cache.
     """
 
     seed: int
@@ -55,6 +57,8 @@ class Plan:
     tolerant: bool = False
     arrays: bool = False
     real: bool = False
+    quick: bool = False
+    cached: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -88,6 +92,11 @@ class Plan:
             plan._add_what_came_later(rng)
         if not is_given and faults:
             plan._add_draining(span)
+        if not is_given and random.Random(f"haste of {seed}").random() < 0.4:
+            plan.quick = True
+            plan.tasks = [4 * count for count in plan.tasks]
+        if not is_given:
+            plan.cached = random.Random(f"cache of {seed}").random() < 0.3
         return plan
 
     def _add_draining(self, span: float) -> None:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rain.server.core.actions import ServerAction
     from rain.server.core.events import ServerEvent
     from rain.server.core.state import CoreOptions
+    from rain.testing.simlinks import SimHandler, SimHello
     from rain.testing.simloop import SimLoop
-    from rain.testing.simnet import SimChannel, SimHandler, SimHello, SimNode
+    from rain.testing.simnet import SimChannel, SimNode
 
 PORT = 7210
 

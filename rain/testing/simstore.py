@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from rain.testing.simblocks import INLINE_LIMIT, failure_of
-from rain.worker.core.events import RunFailed, RunResult
+from rain.worker.core.events import RunFailed, RunResult, RunSkipped
 from rain.worker.store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.worker.core.actions import Run
-    from rain.worker.core.events import ObjectKey
+    from rain.worker.core.events import ObjectKey, RunEnd
 
 
 class SimStore:
@@ -85,10 +85,10 @@ def result_of(run: Run, start: float, duration: float, outputs: dict[ObjectKey, 
     return RunResult(run.key, start, duration, None, columns)
 
 
-def stored(
-    store: SimStore, run: Run, result: RunResult | RunFailed, outputs: dict[ObjectKey, bytes]
-) -> RunResult | RunFailed:
+def stored(store: SimStore, run: Run, result: RunEnd, outputs: dict[ObjectKey, bytes]) -> RunEnd:
     """The result of a run whose outputs were put into the store; a failure if it refuses them."""
+    if isinstance(result, RunSkipped):
+        return result
     try:
         store.put_outputs(outputs)
     except StoreError as error:

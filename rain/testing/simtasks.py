@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rain.testing.simparts import SimExecutors
     from rain.testing.simstore import SimStore
     from rain.worker.core.actions import FetchObject, Run
-    from rain.worker.core.events import ObjectKey, RunResult, TaskKey, WorkerEvent
+    from rain.worker.core.events import ObjectKey, RunEnd, TaskKey, WorkerEvent
 
 
 class SimBuiltins:
@@ -75,7 +75,7 @@ class SimBuiltins:
     def _end(self, run: Run, inputs: list[bytes], args: dict[str, Any], end: str, start: float) -> None:
         pool = self._pool
         pool.meter.give(self._running.pop(run.key)[1])
-        result: RunResult | RunFailed
+        result: RunEnd
         if end == "ok":
             outputs = make_outputs(run, args, inputs)
             result = stored(pool.store, run, result_of(run, start, args["duration"], outputs), outputs)

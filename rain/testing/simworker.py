@@ -10,6 +10,7 @@ from rain.protocol.messages import WorkerHello
 from rain.testing.simdata import DataServer
 from rain.testing.siminquiries import SimInquiries
 from rain.testing.simparts import CpuMeter, Functions, SimExecutors
+from rain.testing.simresults import SimResults
 from rain.testing.simstore import SimStore
 from rain.testing.simtasks import SimBuiltins, SimTransfers
 from rain.worker.core.core import WorkerCore
@@ -103,7 +104,8 @@ class SimWorker:
         self.executors = SimExecutors(loop, self.store, functions, CpuMeter(cpus), self._clock, self.shell.report)
         self.transfers = SimTransfers(node, self.store, self.shell.report)
         builtins = SimBuiltins(self.executors)
-        self.shell.equip(Parts(self.store, self.executors, self.transfers, builtins, SimInquiries()))
+        results = SimResults(loop, self.store, functions.results, self._clock, self.shell.report)
+        self.shell.equip(Parts(self.store, self.executors, self.transfers, builtins, results, SimInquiries()))
 
     @property
     def name(self) -> str:

@@ -51,7 +51,7 @@ class BlockRow(NamedTuple):
         result, start, found = self.result, 0, []
         for index, size in enumerate(result.sizes):
             info = result.infos[result.kinds[index] if result.kinds else 0]
-            found.append((result.values[start : start + size], info))
+            found.append((result.value(index, start), info))
             start += size
         return found
 

@@ -64,6 +64,32 @@ class TestResults:
             [None, pack({"content_type": "text"}), pack({"content_type": "pickle5"})], key=str
         )
 
+    @pytest.mark.parametrize(
+        ("column", "values"),
+        [
+            ("q", [0, -1, 255, 1 << 40, 1 - (1 << 63), (1 << 63) - 1]),
+            ("d", [0.0, 1.5, -2.25e300]),
+            ("", [1, 2.0]),
+            ("", [True, 1]),
+            ("", [None, None]),
+            ("", [1, 1 << 63]),
+            ("", [1, "text", b"\0" * 8]),
+        ],
+    )
+    def test_numbers_make_a_column(self, executor, column, values):
+        block = executor.block(plain(), lambda a: a, [(value,) for value in values])
+        assert block.result.column == column
+        assert [(type(value), value) for value in block.values] == [(type(value), value) for value in values]
+        natural = [value for value in values if type(value) not in (str, bytes)]
+        assert [data for data, _ in block.outputs][: len(natural)] == [encode_value(n, "pickle5") for n in natural]
+
+    def test_numbers_of_remote_functions_make_a_column(self, executor):
+        block = executor.block(remote({}, encode=["pickle5"]), lambda ctx, a: a, [(7,), (8,)])
+        assert (block.result.column, block.values) == ("q", [7, 8])
+        executor.drop_function()
+        block = executor.block(remote({}, encode=["pickle"]), lambda ctx, a: a, [(7,), (8,)])
+        assert (block.result.column, block.values) == ("", [7, 8])
+
     def test_an_encoding_asked_for(self, executor):
         template = {**plain(), "config": {"plain": True, "encode_outputs": ["json"]}}
         block = executor.block(template, lambda a: a, [(1,), (2,)])

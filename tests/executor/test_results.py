@@ -5,7 +5,7 @@ from collections import UserList
 
 import pytest
 
-from rain.common import DataInstance, DataType, RainException, fs
+from rain.common import DataInstance, DataType, RainException, fs, spares
 from rain.common.attributes import ObjectInfo, ObjectSpec
 from rain.common.content_type import decode_value, encode_value
 from rain.common.ids import ID
@@ -286,6 +286,21 @@ def test_many_outputs_do_not_exceed_a_frame(encoder):
 
 
 class TestWorkspace:
+    @pytest.mark.parametrize("spare", [900_000, 1_000_000, 3_000_000])
+    def test_large_values_take_memory_that_is_there(self, workspace, spare):
+        directory = os.path.join(os.path.dirname(workspace.values), spares.DIRECTORY)
+        os.mkdir(directory)
+        path = os.path.join(directory, f"{spare}.1")
+        with open(path, "wb") as file:
+            file.write(b"x" * spare)
+        inode = os.stat(path).st_ino
+        value = workspace.write_value([b"a" * 10, b"b" * 999_990])
+        assert os.stat(value).st_ino == inode
+        with open(value, "rb") as file:
+            assert file.read() == b"a" * 10 + b"b" * 999_990
+        assert os.listdir(directory) == []
+        assert os.stat(workspace.write_value([b"c" * 1_000_000])).st_ino != inode
+
     def test_the_task_directory_is_emptied(self, workspace):
         os.makedirs("a/b")
         open("a/b/f", "w").close()

@@ -17,7 +17,14 @@ from rain.common.comm import FrameError
 from rain.common.failure import Failure
 from rain.worker.core.actions import Run, RunInput
 from rain.worker.core.events import ObjectKey
-from rain.worker.executor_frames import CallError, PythonCodec, check_registration, check_row, read_registration
+from rain.worker.executor_frames import (
+    SKIPPED_ROW,
+    CallError,
+    PythonCodec,
+    check_registration,
+    check_row,
+    read_registration,
+)
 from rain.worker.foreign_codec import ForeignCodec
 from rain.worker.foreign_encoding import CBOR, MESSAGE_PACK, Encoding
 from rain.worker.task_logs import TaskLogs
@@ -100,6 +107,8 @@ def take_row(row: Any) -> None:
         check_row(row)
     except FrameError as error:
         refusal(error)
+        return
+    if len(row) == SKIPPED_ROW:
         return
     array("d", row[2:4])
     if len(row) > 5:

@@ -29,6 +29,7 @@ from tests.property.fakes import (
     PendingFetch,
     PendingWait,
     seconds_of,
+    seconds_of_task,
 )
 from tests.property.pending import compare_pending
 
@@ -59,6 +60,7 @@ class ServerWorld:
         self.fetches: list[PendingFetch] = []
         self.cancels: list[PendingCancel] = []
         self.logs: list[str] = []
+        self.sent_ahead = 0
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -201,6 +203,9 @@ class ServerWorld:
     def start(self, worker: FakeWorker, keys: list[Key]) -> None:
         for number, task in keys:
             assignment = worker.assigned[number, task]
+            session = self.reference.sessions[number]
+            if not all(session.available(obj) or (number, obj) in worker.copies for obj in assignment.inputs):
+                continue
             assignment.started = True
             self.feed(self.said(worker, m.TasksStarted(number, array("I", [task]), array("I", [assignment.run]))))
 
@@ -240,7 +245,9 @@ class ServerWorld:
         self, columns: DoneColumns, worker: FakeWorker, task: int, assignment: Assignment, inline: bool
     ) -> None:
         number = columns.session
-        seconds = self.durations[number, task] = seconds_of(task) if (number, task) in self.members else 0.2
+        seconds = self.durations[number, task] = (
+            seconds_of(task) if (number, task) in self.members else seconds_of_task(task)
+        )
         columns.add(task, assignment.run, assignment.outputs, inline, seconds)
         self._produced(worker, number, task, inline)
 
@@ -411,7 +418,10 @@ class ServerWorld:
             assignment = Assignment(message.runs[k], ins, outs, self.cpus_of[key], members=count)
             self._check_assigned(worker, key, assignment, message.args[k])
             for obj in ins:
-                assert obj in offered or (number, obj) in worker.copies, f"{key}: input {obj} was not offered"
+                is_made_here = (number, session.objects[obj].producer) in worker.assigned
+                is_here = obj in offered or (number, obj) in worker.copies
+                assert is_here or (is_made_here and not session.available(obj)), f"{key}: input {obj} was not offered"
+                self.sent_ahead += not is_here
             worker.assigned[key] = assignment
 
     def _check_assigned(self, worker: FakeWorker, key: Key, assignment: Assignment, args: bytes | None) -> None:

@@ -411,12 +411,41 @@ class BlockMachine(ServerMachine):
         array_in_block(self.world, tolerant=True, members=40)
 
 
+def sent_ahead(world: ServerWorld, *, tolerant: bool = False) -> int:
+    """Calls of a function that was measured, which depend on each other: some of them are sent ahead. Returns the
+    session."""
+    number = world.open_session(world.client_joins(), tolerant=tolerant)
+    assert world.submit(number, PlannedSubmit({10: b"function"}, [PlannedTask(11, (10,), (12,), (8,))], {10}))
+    (worker,) = [one for one in world.workers.values() if (number, 11) in one.assigned]
+    world.finish(worker, number, [11], inline=True)
+    plan = PlannedSubmit(kept={20, 24, 27, 36})
+    for task, inputs in ((21, ()), (23, (20,)), (25, (22,)), (28, (24,)), (30, (24,)), (33, (27, 29)), (35, (27,))):
+        plan.tasks.append(PlannedTask(task, (10, *inputs), (task - 1,), (8,), retries=task % 3))
+    plan.tasks.append(PlannedTask(37, (10, 32, 34, 29), (36,), (8,)))
+    assert world.submit(number, plan)
+    return number
+
+
+class AheadMachine(ServerMachine):
+    """Begins with tasks sent ahead: in a session that goes on after failures, and in one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        before = self.world.sent_ahead
+        sent_ahead(self.world)
+        sent_ahead(self.world, tolerant=True)
+        assert self.world.sent_ahead > before
+
+
+MACHINES = [ServerMachine, BlockMachine, AheadMachine]
+
+
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("machine", [ServerMachine, BlockMachine])
+@pytest.mark.parametrize("machine", MACHINES)
 def test_server_core_agrees_with_the_reference(
     machine: type[ServerMachine], part: int, record_property: Callable[[str, object], None]
 ) -> None:
-    count = SEQUENCES // (2 * PARTS)
+    count = SEQUENCES // (len(MACHINES) * PARTS)
     record_property("sequences", count)
     run_state_machine_as_test(
         type(f"{machine.__name__}{part}", (machine,), {}),  # examples follow from the name

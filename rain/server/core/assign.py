@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rain.protocol.messages import AssignTasks
 from rain.server.core.blocks import expected_seconds
 from rain.server.core.fetches import object_spec
-from rain.server.core.graph import ASSIGNED
+from rain.server.core.graph import AHEAD, ASSIGNED, FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +29,16 @@ def assign(state: ServerState, session: Session, worker: Worker, task: int) -> N
     session.ready -= 1
     expected = expected_seconds(session, task) if graph.blocks else session.groups[graph.group[task]].expected
     worker.take(session.number, task, template.request, expected)
+
+
+def assign_ahead(session: Session, worker: Worker, task: int) -> None:
+    """Record that the worker gets a task that waits for others, which the worker has, as its next run."""
+    graph = session.graph
+    graph.state[task] = ASSIGNED
+    graph.flags[task] |= AHEAD
+    graph.worker[task] = worker.incarnation
+    graph.run[task] += 1
+    worker.take(session.number, task, None, session.groups[graph.group[task]].expected)
 
 
 def portions(state: ServerState, session: Session, tasks: list[int]) -> Iterator[list[int]]:
@@ -67,7 +77,9 @@ def assignment_message(
             seen = ins
             for obj in ins:
                 known = graph.replicas[obj]
-                if known != incarnation and (known is None or isinstance(known, int) or incarnation not in known):
+                if known == incarnation or graph.state[obj] != FINISHED:  # else it will be made there
+                    continue
+                if known is None or isinstance(known, int) or incarnation not in known:
                     lacking[obj] = None
     objects = list(lacking)
     specs, infos, values, holders = _inputs(state, session, worker, objects)

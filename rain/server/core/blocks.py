@@ -8,11 +8,14 @@ Members that are inputs of other tasks before the block is finished have a row f
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from operator import sub
 from typing import TYPE_CHECKING
 
 from rain.common.blocks import BlockResult, joined
+from rain.common.number_columns import WIDTH, column_value
 from rain.protocol.messages import KEEP
 from rain.server.core.graph import (
     CONSTANT,
@@ -69,16 +72,20 @@ class Arguments:
 
 
 class Results:
-    """What the members of a finished block gave, by their position in the block; values only as long as kept."""
+    """What the members of a finished block gave, by their position in the block; values only as long as kept.
 
-    __slots__ = ("_begins", "_infos", "_kinds", "_offsets", "_values", "durations")
+    infos: the different object infos; column: code of a column of numbers; as in `BlockResult`.
+    """
+
+    __slots__ = ("_begins", "_kinds", "_offsets", "_values", "column", "durations", "infos")
 
     def __init__(self, result: BlockResult) -> None:
         self.durations = result.durations
         self._begins: array[float] | None = None
-        self._offsets = array("I", accumulate(result.sizes, initial=0))
+        self._offsets = array("I") if result.column else array("I", accumulate(result.sizes, initial=0))
         self._values = result.values
-        self._infos = result.infos
+        self.infos = result.infos
+        self.column = result.column
         self._kinds = result.kinds
 
     def begin(self, position: int) -> float:
@@ -89,17 +96,46 @@ class Results:
 
     def size(self, position: int) -> int:
         """Bytes of a value."""
+        if self.column:
+            return len(self.value(position))
         return self._offsets[position + 1] - self._offsets[position]
 
     def value(self, position: int) -> bytes:
         """A value."""
+        if self.column:
+            return column_value(self.column, self._values, position)
         return self._values[self._offsets[position] : self._offsets[position + 1]]
 
     def info(self, position: int) -> bytes | None:
         """The packed object info of a value."""
-        if not self._infos:
+        if not self.infos:
             return None
-        return self._infos[self._kinds[position] if self._kinds else 0]
+        return self.infos[self._kinds[position] if self._kinds else 0]
+
+    def sizes(self, position: int, count: int) -> array[int]:
+        """Bytes of several values; nothing of a column."""
+        if self.column:
+            return array("I")
+        offsets = self._offsets
+        ends = offsets[position + 1 : position + count + 1]
+        return array("I", map(sub, ends, offsets[position : position + count]))
+
+    def values(self, position: int, count: int) -> bytes:
+        """Several values, one after the other."""
+        if self.column:
+            return self._values[WIDTH * position : WIDTH * (position + count)]
+        return self._values[self._offsets[position] : self._offsets[position + count]]
+
+    def kinds(self, position: int, count: int) -> bytes:
+        """Positions in `infos` of those of several values."""
+        return self._kinds[position : position + count] if self._kinds else bytes(count)
+
+    def fitting(self, position: int, count: int, budget: int) -> int:
+        """How many of several values have at most `budget` bytes together."""
+        if self.column:
+            return min(count, budget // WIDTH)
+        limit = self._offsets[position] + budget
+        return bisect_right(self._offsets, limit, position, position + count + 1) - 1 - position
 
     def drop_values(self) -> None:
         """Nobody wants them any more."""
@@ -164,10 +200,15 @@ class Block:
             return OBJECT_ABORTED
         return FINISHED if self.is_kept(index) else REMOVED
 
-    def unkeep(self, index: int) -> None:
-        """The output of a member is not kept any more."""
-        self.unkept.add(index)
-        if len(self.unkept) == self.count:
+    def are_kept(self, start: int, stop: int) -> bool:
+        """Whether the outputs of these members are kept."""
+        return self.keep and (not self.unkept or self.unkept.isdisjoint(range(start, stop)))
+
+    def unkeep(self, start: int, stop: int) -> None:
+        """The outputs of these members are not kept any more."""
+        if stop - start < self.count:
+            self.unkept.update(range(start, stop))
+        if stop - start == self.count or len(self.unkept) == self.count:
             self.keep, self.unkept = False, set()
             if self.results is not None:
                 self.results.drop_values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain.server.core.graph import (
+    AHEAD,
     ASSIGNED,
     CONSTANT,
     FINISHED,
@@ -61,6 +62,9 @@ def _check_tasks(state: ServerState, session: Session, queued: set[tuple[int, in
             ready += 1
             assert not graph.missing[task], f"{name}: ready with missing inputs"
             assert (number, task) in queued, f"{name}: ready but nowhere queued"
+        if graph.flags[task] & AHEAD:
+            assert status == ASSIGNED or task in session.stopping, f"{name}: ahead in state {status}"
+            assert graph.missing[task] or status != ASSIGNED, f"{name}: ahead, but has its inputs"
         if status in (ASSIGNED, RUNNING):
             worker = state.workers.get(graph.worker[task])
             assert worker is not None, f"{name}: assigned to a dead worker"
@@ -155,6 +159,8 @@ def _check_workers(state: ServerState) -> None:
             session = state.sessions[number]
             for task in tasks:
                 assert session.graph.worker[task] == incarnation, f"task {number}/{task}: its worker disagrees"
+                if session.graph.flags[task] & AHEAD:
+                    continue
                 request = session.templates[session.graph.template[task]].request
                 cpus += request.cpus
                 for name, amount in request.other:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.common.lines import one_line
+from rain.common.task_template import CACHED_INFO
 from rain.server.core import recording
+from rain.server.core.ahead import inputs_came, leave_worker
 from rain.server.core.ending import attempts, run_is_gone
 from rain.server.core.failing import fail_task
-from rain.server.core.graph import ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
+from rain.server.core.graph import AHEAD, ASSIGNED, FINISHED, NOT_ASSIGNED, RUNNING, TASK_FINISHED, UNFINISHED
 from rain.server.core.lies import check_run, reported_failure
 from rain.server.core.retention import inputs_consumed, object_unneeded, task_will_not_run_again
 from rain.server.core.story import note
+from rain.server.core.usual_ends import commit_usual
 from rain.server.core.waits import notify
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ def tasks_started(state: ServerState, session: Session, worker: Worker, message:
     for task, run in zip(message.tasks, message.runs, strict=True):
         if is_current(session, worker, task, run):
             session.graph.state[task] = RUNNING
+            if session.graph.flags[task] & AHEAD:
+                inputs_came(state, session, task)
             session.began[task] = state.now
             worker.withdrawing.discard((session.number, task))
             began.append(task)
@@ -52,13 +57,19 @@ def tasks_done(state: ServerState, session: Session, worker: Worker, message: Ta
     known = recording.announced(session, message)
     outdated = set()
     seen = at = 0
-    for k, task in enumerate(message.tasks):
+    while seen < len(message.tasks):
+        usual = commit_usual(state, session, worker, message, seen, at)
+        if usual:
+            seen += usual
+            at += usual
+            continue
+        task = message.tasks[seen]
         if not graph.is_task(task):
             break  # without its outputs the columns cannot be read on
         outputs = len(graph.outputs_of(task))
-        check_run(message, k, at, outputs)
-        if not task_done(state, session, worker, message, k, at):
-            outdated.add(k)
+        check_run(message, seen, at, outputs)
+        if not task_done(state, session, worker, message, seen, at):
+            outdated.add(seen)
         seen += 1
         at += outputs
     if not outdated and seen == len(message.tasks):
@@ -101,7 +112,10 @@ def succeeded(session: Session, worker: Worker, task: int, start: float, duratio
     graph.start[task] = start
     graph.duration[task] = duration
     graph.last_worker[task] = worker.incarnation
-    session.groups[graph.group[task]].add(duration)
+    if info == CACHED_INFO:  # nothing ran
+        session.returned[task] = session.returned.get(task, 0) + 1
+    else:
+        session.groups[graph.group[task]].add(duration)
     if info is not None:
         graph.info[task] = info
 
@@ -152,8 +166,11 @@ def feed_consumers(state: ServerState, session: Session, obj: int) -> None:
                 continue
             left = missing[task] - 1
             missing[task] = left
-            if not left and states[task] == NOT_ASSIGNED:
-                state.make_ready(session, task)
+            if not left:
+                if states[task] == NOT_ASSIGNED:
+                    state.make_ready(session, task)
+                elif graph.flags[task] & AHEAD:
+                    inputs_came(state, session, task)
     if session.watch:
         notify(state, session, obj)
 
@@ -177,7 +194,7 @@ def finish(state: ServerState, session: Session, task: int) -> None:
 def unassign(session: Session, worker: Worker, task: int) -> None:
     """The task left the worker."""
     graph = session.graph
-    worker.release(session.number, task, session.templates[graph.template[task]].request)
+    leave_worker(session, worker, task)
     graph.worker[task] = 0
     if session.began:
         session.began.pop(task, None)

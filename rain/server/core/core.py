@@ -268,7 +268,7 @@ class ServerCore:
         state.workers[incarnation].story.append((state.now, "registered"))
         recording.worker_added(state, state.workers[incarnation])
         state.log("info", f"worker {worker_id} (incarnation {incarnation}) registered with {message.resources}")
-        state.send(peer, WorkerWelcome(incarnation, worker_id))
+        state.send(peer, WorkerWelcome(incarnation, worker_id, state.options.cache))
 
     def _worker_message(self, worker: Worker, message: Message) -> None:
         try:

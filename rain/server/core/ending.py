@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from rain.common.failure import Failure
 from rain.protocol.messages import Cancel, Cancelled, CancelTasks, TasksStopped
 from rain.server.core import recording
+from rain.server.core.ahead import leave_worker
 from rain.server.core.blocks import dissolve, failure_of_member, leave_run
 from rain.server.core.graph import (
     ABORTED,
     ABSENT,
+    AHEAD,
     ASSIGNED,
     CANCELLED,
     FAILED,
@@ -264,7 +266,8 @@ def run_is_gone(state: ServerState, session: Session, task: int) -> None:
     graph.last_worker[task] = incarnation = session.stopping.pop(task)
     worker = state.workers.get(incarnation)
     if worker is not None:
-        worker.release(session.number, task, session.templates[graph.template[task]].request)
+        leave_worker(session, worker, task)
+    graph.flags[task] &= ~AHEAD
     graph.worker[task] = 0
     if graph.numbering.is_ghost(task):
         graph.numbering.drop_ghost(task)

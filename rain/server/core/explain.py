@@ -11,6 +11,7 @@ from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import Explain, Explained, ExplainTasks, TasksExplained
 from rain.server.core.ending import attempts
 from rain.server.core.graph import (
+    AHEAD,
     ASSIGNED,
     FINISHED,
     NOT_ASSIGNED,
@@ -184,6 +185,9 @@ def _reason(state: ServerState, session: Session, task: int, lines: list[str]) -
             since = session.began.get(task)
             for_seconds = f" for {state.now - since:.1f} s" if since is not None else ""
             return f"run {attempts(session, task)} runs on {where}{for_seconds}."
+        if graph.flags[task] & AHEAD:
+            lines += _missing_inputs(state, session, task)
+            return f"given to {where}, which makes its inputs; {graph.missing[task]} of them are not finished."
         others = sum(map(len, worker.assigned.values())) - 1 if worker is not None else 0
         return f"given to {where}, which has {others} other tasks and {_cpus(worker)}; it has not told of its start."
     if status == TASK_FINISHED:

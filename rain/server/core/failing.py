@@ -10,6 +10,7 @@ from rain.common.lines import one_line
 from rain.protocol.messages import EndSession
 from rain.server.core import recording
 from rain.server.core.actions import DropConstants
+from rain.server.core.ahead import leave_worker
 from rain.server.core.ending import attempts, fail_in_place
 from rain.server.core.graph import Graph
 from rain.server.core.story import note
@@ -88,10 +89,10 @@ def end_session(state: ServerState, session: Session, reason: str) -> None:
 
 
 def _drop_everything(state: ServerState, session: Session) -> None:
-    number, graph = session.number, session.graph
+    number = session.number
     for worker in state.workers.values():
         for task in list(worker.assigned.get(number, ())):
-            worker.release(number, task, session.templates[graph.template[task]].request)
+            leave_worker(session, worker, task)
         if worker.incarnation in session.workers:
             worker.templates = {key for key in worker.templates if key[0] != number}
             worker.withdrawing = {key for key in worker.withdrawing if key[0] != number}
@@ -109,6 +110,7 @@ def _drop_everything(state: ServerState, session: Session) -> None:
     session.uploads = {}
     session.unfinished = session.ready = 0
     session.returned, session.failures, session.attempts_lost, session.moves = {}, {}, {}, {}
+    session.lost_unstarted = set()
     session.blame, session.stopping, session.failed_on, session.weights = {}, {}, {}, {}
     session.recomputed, session.cancels, session.first_failure = set(), [], None
     session.stories, session.began, session.suspicions, session.watched = {}, {}, 0, 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import WAIT_ALL, FetchObjects, ObjectsFetched
 from rain.server.core.blocks import Block, spec_of_output
 from rain.server.core.graph import FINISHED, TASK
+from rain.server.core.joined import joined_values, singles_ahead
 from rain.server.core.session import Session, Waiter
 from rain.server.core.waits import blame_of, is_done, pieces_of, rows_of, unknown_id, watch
 
@@ -28,10 +30,11 @@ def fetch(state: ServerState, session: Session, peer: int, message: FetchObjects
             state.refuse(peer, message.seq, blame_of(session, blamed, message.ids))
             return
     unreachable = frozenset(message.unreachable)
+    answer = answer_joined if message.joined else answer_fetch
     waiter = Waiter(
-        peer, message.seq, session.number, state.now, WAIT_ALL, message.ids, fetch=unreachable, answer=answer_fetch
+        peer, message.seq, session.number, state.now, WAIT_ALL, message.ids, fetch=unreachable, answer=answer
     )
-    answer_fetch(state, session, waiter)
+    answer(state, session, waiter)
 
 
 def _not_to_be_had(session: Session, ids: array[int]) -> Failure | None:
@@ -126,6 +129,21 @@ def answer_fetch(state: ServerState, session: Session, waiter: Waiter) -> None:
                 answer.add_member(block, position)
     columns = answer.sizes, answer.specs, answer.infos, answer.values, answer.holders
     state.send(waiter.peer, ObjectsFetched(waiter.seq, *columns))
+
+
+def answer_joined(state: ServerState, session: Session, waiter: Waiter) -> None:
+    """The same, in one piece if what is asked for begins with values of blocks, or with few other ones."""
+    graph = session.graph
+    if all(is_done(graph, row) for row in rows_of(session, waiter.ids)):
+        ahead = singles_ahead(session, waiter.ids)
+        if ahead:
+            answer_fetch(state, session, replace(waiter, ids=waiter.ids[:ahead]))
+            return
+        found = joined_values(session, waiter.seq, waiter.ids, state.options.message_budget)
+        if found is not None:
+            state.send(waiter.peer, found)
+            return
+    answer_fetch(state, session, waiter)
 
 
 def object_spec(session: Session, obj: int) -> bytes | None:

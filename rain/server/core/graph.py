@@ -25,6 +25,8 @@ CONSTANT = 16
 """Object flag: uploaded by the client, has no producer."""
 AT_STORE = 32
 """Object flag: the value lies in the constant store of the shell."""
+AHEAD = 64
+"""Task flag: assigned before its inputs are finished, and they are not yet."""
 
 NOT_ASSIGNED, READY = int(TaskState.notAssigned), int(TaskState.ready)
 ASSIGNED, RUNNING = int(TaskState.assigned), int(TaskState.running)
@@ -47,8 +49,8 @@ class Graph:
         level: depth in the graph. start, duration: of the last finished run. last_worker: where it ran last.
     Objects:
         producer: task id, 0 for constants. consumers: None, one task id, or several. needed: unfinished distinct
-        consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE.
-        size: bytes. replicas: None, one incarnation, or a set. value: bytes held by the server, or None.
+        consumers. pins: distinct consumers that could still have to run again. flags: KEEP, CONSTANT, AT_STORE (of
+        tasks: AHEAD). size: bytes. replicas: None, one incarnation, or a set. value: bytes held by the server, or None.
 
     A block of a task array (`blocks` by row) has the row of a task. Its outputs are those that were claimed.
 
@@ -63,7 +65,7 @@ class Graph:
         self.args: list[bytes | None] = []
         self.value = self.args
         self.inputs: list[tuple[int, ...]] = []
-        self._only_output = array("I")
+        self.only_output = array("I")
         self._outputs: dict[int, tuple[int, ...]] = {}
         self.missing = array("I")
         self.needed = self.missing
@@ -107,7 +109,7 @@ class Graph:
             self.level,
             self.duration,
             self.last_worker,
-            self._only_output,
+            self.only_output,
         ):
             column.frombytes(zeros)
         self.start.frombytes(bytes(8 * more))
@@ -152,12 +154,12 @@ class Graph:
 
     def outputs_of(self, task: int) -> tuple[int, ...]:
         """Ids of the outputs of a task, in order."""
-        only = self._only_output[task]
+        only = self.only_output[task]
         return (only,) if only else self._outputs.get(task, ())
 
     def outputs_in_columns(self, tasks: Sequence[int]) -> tuple[array[int], array[int]]:
         """Rows of the outputs of tasks, flattened; how many each has, empty if one each."""
-        column = array("I", map(self._only_output.__getitem__, tasks))
+        column = array("I", map(self.only_output.__getitem__, tasks))
         if 0 not in column:
             return column, array("I")
         outputs = [self.outputs_of(task) for task in tasks]
@@ -166,9 +168,9 @@ class Graph:
     def set_outputs(self, task: int, outputs: tuple[int, ...]) -> None:
         """Record the outputs of a task; nearly all have one, the others are sparse."""
         if len(outputs) == 1:
-            self._only_output[task] = outputs[0]
+            self.only_output[task] = outputs[0]
             return
-        self._only_output[task] = 0
+        self.only_output[task] = 0
         if outputs:
             self._outputs[task] = outputs
         else:

@@ -13,6 +13,7 @@ from rain.server.core.completion import back_to_waiting
 from rain.server.core.ending import abort_lost_object, run_is_gone
 from rain.server.core.failing import fail_session, fail_task
 from rain.server.core.graph import (
+    AHEAD,
     ASSIGNED,
     CONSTANT,
     FINISHED,
@@ -84,8 +85,9 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
         if task in session.stopping:
             run_is_gone(state, session, task)
             continue
-        was_running = graph.state[task] == RUNNING
+        was_running, was_ahead = graph.state[task] == RUNNING, graph.flags[task] & AHEAD
         graph.worker[task] = 0
+        graph.flags[task] &= ~AHEAD
         if was_running:
             graph.last_worker[task] = worker.incarnation
         graph.state[task] = NOT_ASSIGNED
@@ -101,6 +103,8 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
         for suspect in suspects:
             if not was_running:
                 session.returned[suspect] = session.returned.get(suspect, 0) + 1
+                if not worker.ending and not was_ahead:
+                    _lost_unstarted(session, suspect)
                 continue
             if worker.ending:
                 continue  # the run is not to blame
@@ -109,6 +113,14 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
             if limit and len(victims) >= limit:
                 hopeless.append(suspect)
     return tasks, hopeless
+
+
+def _lost_unstarted(session: Session, task: int) -> None:
+    """Workers do not tell of brief runs at once, so one that was lost may have been running: the second time the task
+    counts among those which run alone and are told of."""
+    if task in session.lost_unstarted:
+        session.attempts_lost.setdefault(task, [])
+    session.lost_unstarted.add(task)
 
 
 def _too_many_crashes(state: ServerState, session: Session, task: int, worker_id: str) -> None:
@@ -153,9 +165,9 @@ def constant_lost(state: ServerState, session: Session, object_id: int, reason: 
 
 def object_missing(state: ServerState, session: Session, _worker: Worker, message: ObjectsMissing) -> None:
     """A worker could not read the object from these holders, or its own store refused it: then tasks fail there, and
-    nothing is wrong with the object."""
+    nothing is wrong with the object. Nor if it is not finished: a task sent ahead waited for it in vain."""
     obj, holders = message.object_id, message.holders
-    if not session.graph.is_object(obj):
+    if not session.graph.is_object(obj) or session.graph.state[obj] != FINISHED:
         return
     reports = session.unreadable[obj] = session.unreadable.get(obj, 0) + (not message.refused)
     if reports > UNREADABLE_LIMIT:

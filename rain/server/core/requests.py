@@ -114,6 +114,12 @@ def minor_version(version: str) -> str:
 
 def unkeep(state: ServerState, session: Session, client: ClientPeer, message: UnkeepObjects) -> None:
     """Take the keep flag away."""
+    if not session.graph.numbering.arrays and _are_kept_rows(session, message.ids):
+        for row in message.ids:
+            _unkeep_row(state, session, row)
+        recording.objects_unkept(state, session, message.ids)
+        state.send(client.peer, Accepted(message.seq))
+        return
     failure = unknown_id(session, message.ids) or _not_kept(session, message.ids)
     if failure is not None:
         state.refuse(client.peer, message.seq, failure)
@@ -123,18 +129,26 @@ def unkeep(state: ServerState, session: Session, client: ClientPeer, message: Un
             for row in range(piece.start, piece.stop):
                 _unkeep_row(state, session, row)
             continue
-        for index in range(piece.start, piece.stop):
-            piece.block.unkeep(index)
-            if index in piece.block.claimed:
-                _unkeep_row(state, session, piece.block.claimed[index])
+        piece.block.unkeep(piece.start, piece.stop)
+        for index, obj in list(piece.block.claimed.items()):
+            if piece.start <= index < piece.stop:
+                _unkeep_row(state, session, obj)
     recording.objects_unkept(state, session, message.ids)
     state.send(client.peer, Accepted(message.seq))
+
+
+def _are_kept_rows(session: Session, ids: array[int]) -> bool:
+    """True if all of these rows are kept data objects."""
+    kind, flags = session.graph.kind, session.graph.flags
+    return not ids or (max(ids) < len(kind) and all([kind[row] == OBJECT and flags[row] & KEEP for row in ids]))
 
 
 def _not_kept(session: Session, ids: array[int]) -> Failure | None:
     """A failure naming the first id that is no kept data object."""
     graph = session.graph
     for piece in pieces_of(session, ids):
+        if piece.block is not None and not piece.is_task and piece.block.are_kept(piece.start, piece.stop):
+            continue
         for position in range(piece.start, piece.stop):
             if piece.block is None:
                 is_kept = graph.kind[position] == OBJECT and graph.is_kept(position)

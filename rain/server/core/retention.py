@@ -23,9 +23,11 @@ def object_unneeded(state: ServerState, session: Session, obj: int) -> None:
     """The object is finished, not kept, and no unfinished task needs it: purge it from the workers."""
     graph = session.graph
     graph.state[obj] = REMOVED
-    for incarnation in graph.replicas_of(obj):
-        state.delete_copy(incarnation, session.number, obj)
-    graph.replicas[obj] = None
+    known = graph.replicas[obj]
+    if known is not None:
+        for incarnation in (known,) if isinstance(known, int) else known:
+            state.delete_copy(incarnation, session.number, obj)
+        graph.replicas[obj] = None
     if not graph.flags[obj] & CONSTANT:
         graph.value[obj] = None
     if not graph.pins[obj]:

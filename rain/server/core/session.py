@@ -120,9 +120,10 @@ class Session:
 
     peer: the client's connection. failure: set when it failed. unfinished: tasks that are not terminal.
     watch: waiters by the row they wait for. whole: waiters for the whole session. workers: incarnations that
-    know the session. attempts_lost: per task, workers lost while it was running. returned: runs given back
-    before they started. failures: failed runs. moves: withdrawals. on_failure: policy. first_failure: of a
-    session that goes on. failed_task: name and story of the task that failed the session.
+    know the session. attempts_lost: per task, workers lost while it was running. lost_unstarted: tasks
+    given back because their worker was lost. returned: runs given back before they started. failures: failed runs.
+    moves: withdrawals. on_failure: policy. first_failure: of a session that goes on. failed_task: name and story of
+    the task that failed the session.
     failed_at: incarnation of the worker where it ran last, 0 if it never ran. blame: why things are
     failed, cancelled or aborted. stopping: incarnation by task, for runs
     being stopped. cancels: requests not answered yet. failed_on: where a task that is tried again failed. weights:
@@ -146,6 +147,7 @@ class Session:
     whole: list[Waiter] = field(default_factory=list)
     workers: set[int] = field(default_factory=set)
     attempts_lost: dict[int, list[str]] = field(default_factory=dict)
+    lost_unstarted: set[int] = field(default_factory=set)
     returned: dict[int, int] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     moves: dict[int, int] = field(default_factory=dict)

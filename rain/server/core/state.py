@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.common.states import TaskState
@@ -34,7 +34,8 @@ class CoreOptions:
     ahead of a worker's needs. inline_limit: values below this many bytes ride in messages. message_budget: bytes of
     values and arguments in one message; far below what a channel takes. constant_memory: constants
     from this many bytes on go to the constant store. check: run `sanity_check` after each batch. test_mode: obey
-    placements asked for by constants (spec 6.6). http_url: of the dashboard, None without one.
+    placements asked for by constants (spec 6.6). http_url: of the dashboard, None without one. cache: what workers are
+    told of the result cache, empty without one.
     """
 
     crash_limit: int = 3
@@ -49,6 +50,7 @@ class CoreOptions:
     check: bool = False
     test_mode: bool = False
     http_url: str | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -25,8 +25,8 @@ class Worker:
     """One incarnation of a worker.
 
     worker_id: its data address `IP:PORT`. offer: resource amounts when idle. free: what is left when all
-    assigned tasks run; cpus below zero count tasks sent ahead. queued: expected seconds of all assigned work.
-    assigned: per session the assigned tasks with their expected seconds, in order of assignment.
+    assigned tasks run that were not sent ahead; cpus below zero count those prefetched. queued: expected seconds of
+    all assigned work. assigned: per session the assigned tasks with their expected seconds, in order of assignment.
     templates: (session, template number) pairs it has seen. withdrawing: tasks asked back. reserved: the
     request for which it is held free. told: messages sent to it. disagreements: digests in a row that differ from ours.
     story: what happened to it. draining: set while it is to end; ending: why it does. told_of_itself: its last
@@ -71,28 +71,36 @@ class Worker:
         cpus = self.offer["cpus"] or 1
         return self.queued / cpus + 1e-6 * (cpus - self.free_cpus) / cpus
 
-    def take(self, session: int, task: int, request: Request, expected: float) -> None:
-        """Account for a task assigned to it."""
+    def take(self, session: int, task: int, request: Request | None, expected: float) -> None:
+        """Account for a task assigned to it; request: None if it is sent ahead and cannot run yet."""
         tasks = self.assigned.get(session)
         if tasks is None:
             tasks = self.assigned[session] = {}
         tasks[task] = expected
         self.queued += expected
+        if request is None:
+            return
         self.free_cpus -= request.cpus
         for name, amount in request.other:
             self.free[name] -= amount
 
-    def release(self, session: int, task: int, request: Request) -> None:
-        """Account for a task that left it."""
+    def release(self, session: int, task: int, request: Request | None) -> None:
+        """Account for a task that left it; request: None if it was sent ahead and could not run yet."""
         tasks = self.assigned[session]
         self.queued -= tasks.pop(task)
         if not tasks:
-            del self.assigned[session]
-            if not self.assigned:
-                self.queued = 0.0
+            self.forget_session(session)
+        if request is None:
+            return
         self.free_cpus += request.cpus
         for name, amount in request.other:
             self.free[name] += amount
+
+    def forget_session(self, session: int) -> None:
+        """The last task of a session left it."""
+        del self.assigned[session]
+        if not self.assigned:
+            self.queued = 0.0
 
     def fits_now(self, request: Request) -> bool:
         """True if the request could start at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rain.server.core.graph import ASSIGNED
+from rain.server.core.graph import AHEAD, ASSIGNED
 from rain.server.core.recovery import withdraw_tasks
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_MOVES = 3
 """A task is asked back at most so often."""
+LOOKED_AT = 5000
+"""So many tasks of a worker are considered at most."""
 WORTH_MOVING = 0.005
 """Seconds of queued work per cpu below which a worker is left alone."""
 
@@ -36,13 +38,18 @@ def balance(state: ServerState) -> None:
 
 
 def _withdraw(state: ServerState, worker: Worker, idle: list[Worker]) -> None:
-    """Ask back up to half of the waiting tasks, the last assigned first, of requests an idle worker can take."""
+    """Ask back up to half of the waiting tasks, the last assigned first, of requests an idle worker can take.
+
+    Those sent ahead stay with the tasks for which they wait: they come back with these.
+    """
     wanted = max(1, -worker.free_cpus // 2)
     for number, assigned in list(worker.assigned.items()):
         session = state.sessions[number]
         graph, templates = session.graph, session.templates
         tasks = []
-        for task in islice(reversed(assigned), wanted):
+        flags = graph.flags
+        waiting = (task for task in islice(reversed(assigned), LOOKED_AT) if not flags[task] & AHEAD)
+        for task in islice(waiting, wanted):
             request = templates[graph.template[task]].request
             if graph.state[task] != ASSIGNED or session.moves.get(task, 0) >= MAX_MOVES:
                 continue

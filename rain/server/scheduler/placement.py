@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from rain.server.core.assign import assign, assignment_message, portions
+from rain.server.core.ahead import MOST_INPUTS, dependents
+from rain.server.core.assign import assign, assign_ahead, assignment_message, portions
 from rain.server.core.blocks import cut, part_size, single_out
+from rain.server.core.graph import NOT_ASSIGNED
 from rain.server.core.session import UNKNOWN_DURATION, Session
 from rain.server.scheduler.queues import ClassQueue, split
 
@@ -72,12 +74,14 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
             packed = queue.head(is_ready)
             continue
         inputs, group = graph.inputs[task], graph.group[task]
-        for _ in range(1 + choice.followers(session, task, worker)):
+        room = choice.room(session, worker)
+        while True:
             queue.pop()
             assign(state, session, worker, task)
             tasks.append(task)
+            _send_ahead(state, session, worker, task, choice, tasks)
             packed = queue.head(is_ready)
-            if packed is None or packed >> 32 != number:
+            if packed is None or packed >> 32 != number or worker.queued > room:
                 break
             task = packed & 0xFFFFFFFF
             if graph.inputs[task] is not inputs or graph.group[task] != group or task in graph.blocks:
@@ -87,6 +91,25 @@ def _schedule_class(state: ServerState, queue: ClassQueue, assigned: dict[tuple[
         _end_reservation(state, request)
     else:
         _blocked(state, queue)
+
+
+def _send_ahead(
+    state: ServerState, session: Session, worker: Worker, task: int, choice: Choice, tasks: list[int]
+) -> None:
+    """Assign what only waits for tasks of the worker, the given one among them, depth first: at most as much work as is
+    prefetched. Of several tasks that wait for the same one only the first goes while other workers are idle."""
+    if worker.draining is not None or (worker.reserved is not None and worker.reserved != choice.request):
+        return
+    states = session.graph.state
+    limit = state.options.prefetch_seconds * worker.cpus
+    most = 1 if choice.others_idle(worker) else MOST_INPUTS
+    stack = dependents(session, worker, task, LONGEST_PREFETCHED, most)[::-1]
+    while stack and worker.queued < limit:
+        task = stack.pop()
+        if states[task] == NOT_ASSIGNED:
+            assign_ahead(session, worker, task)
+            tasks.append(task)
+            stack += dependents(session, worker, task, LONGEST_PREFETCHED, most)[::-1]
 
 
 def _take_from_block(
@@ -147,10 +170,13 @@ class Choice:
 
     def __init__(self, state: ServerState, request: Request) -> None:
         self._state = state
-        self._request = request
+        self.request = request
         self._roomy: dict[int, Worker] = {}
+        self._idle: set[int] = set()
         self._heap: list[tuple[float, int]] = []
         for worker in state.workers.values():
+            if worker.free_cpus > 0 and worker.draining is None:
+                self._idle.add(worker.incarnation)
             if self._has_room(worker, 0.0):
                 self._roomy[worker.incarnation] = worker
                 self._heap.append((worker.load, worker.incarnation))
@@ -158,7 +184,7 @@ class Choice:
 
     def _has_room(self, worker: Worker, expected: float) -> bool:
         """True if a task of so many expected seconds can start now or may be sent ahead."""
-        request = self._request
+        request = self.request
         if worker.draining is not None or (worker.reserved is not None and worker.reserved != request):
             return False
         if worker.fits_now(request):
@@ -206,13 +232,22 @@ class Choice:
 
     def followers(self, session: Session, task: int, worker: Worker) -> int:
         """How many tasks with the same inputs and duration may go along with this one without a new choice."""
-        if session.failed_on or worker.fits_now(self._request):
-            return 0
+        room = self.room(session, worker)
+        return max(0, int((room - worker.queued) / session.groups[session.graph.group[task]].expected))
+
+    def room(self, session: Session, worker: Worker) -> float:
+        """Up to how many seconds of queued work alike tasks may go along without a new choice."""
+        if session.failed_on or worker.fits_now(self.request):
+            return 0.0
         room = self._state.options.prefetch_seconds * worker.cpus
         others = [other.load for other in self._roomy.values() if other is not worker]
         if others:
             room = min(room, max(min(others) * worker.cpus, worker.queued + UNBALANCED_SECONDS))
-        return max(0, int((room - worker.queued) / session.groups[session.graph.group[task]].expected))
+        return room
+
+    def others_idle(self, worker: Worker) -> bool:
+        """True if another worker had a free cpu when the round began, and got nothing since."""
+        return len(self._idle) > (worker.incarnation in self._idle)
 
     def _avoid(self, session: Session, task: int, candidates: dict[int, Worker]) -> None:
         """A task that failed on a worker runs again elsewhere, if somewhere else is room."""
@@ -246,7 +281,9 @@ class Choice:
 
     def assigned(self, worker: Worker) -> None:
         """A task of this request went to the worker."""
-        if worker.reserved == self._request:
+        if worker.reserved == self.request:
             worker.reserved = None
         if not self._has_room(worker, 0.0):
             self._roomy.pop(worker.incarnation, None)
+        if worker.free_cpus <= 0:
+            self._idle.discard(worker.incarnation)

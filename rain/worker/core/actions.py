@@ -52,12 +52,13 @@ class ForbidRun:
 @dataclass(slots=True)
 class RunInput:
     """One input of a call, not to be changed. spec, info: packed or None; cached: the executor holds it decoded, send
-    no value."""
+    no value; live: an earlier run of the same batch makes it, nobody has the value yet."""
 
     object: ObjectKey
     spec: bytes | None
     info: bytes | None
     cached: bool
+    live: bool = False
 
 
 @dataclass(slots=True)
@@ -115,6 +116,31 @@ class StopBuiltin:
 
     key: TaskKey
     grace: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Look for the result of this run in the result cache; answered by LookedUp."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class StopLookUp:
+    """The result is not wanted any more, or the run, for which it was looked up in vain, came to nothing."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeepResult:
+    """The run, for which the result was looked up in vain, succeeded: store it in the result cache.
+
+    outputs: (size, packed object info or None) of each; their values are in the store now.
+    """
+
+    key: TaskKey
+    outputs: list[tuple[int, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +206,9 @@ WorkerAction = (
     | DropCached
     | RunBuiltin
     | StopBuiltin
+    | LookUp
+    | StopLookUp
+    | KeepResult
     | StoreValue
     | FetchObject
     | StopFetch

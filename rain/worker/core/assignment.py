@@ -221,10 +221,7 @@ class Assigner:
                 self._objects.needed(obj)
             if obj.state != PRESENT:
                 missing += 1
-                if obj.consumers is None:
-                    obj.consumers = [task]
-                else:
-                    obj.consumers.append(task)
+                obj.awaited_by(task)
         if missing:
             task.missing = missing
         return True
@@ -237,6 +234,8 @@ class Assigner:
             self._objects.needed(obj)
         obj.users += 1
         obj.producer = task
+        if obj.consumers:
+            task.awaited = True
         return obj
 
     def _link_later(self, session: Session, later: list[tuple[Task, Sequence[int]]], now: float) -> None:

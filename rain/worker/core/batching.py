@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rain.worker.core.actions import Run, RunInput
-from rain.worker.core.model import UNKNOWN
+from rain.worker.core.model import EXPECTED, PRESENT, UNKNOWN, WAITING
 
 if TYPE_CHECKING:
     from rain.worker.core.events import ObjectKey
     from rain.worker.core.executors import Executor
-    from rain.worker.core.model import Task
+    from rain.worker.core.model import DataObject, Task
     from rain.worker.core.queues import ReadyQueue
 
 MAX_BATCH = 128
@@ -24,6 +25,11 @@ BUDGET = 0.002
 
 BLOCK_BUDGET = 0.02
 """The same for blocks, which are batches of their own."""
+
+
+MOST_MISSING = 16
+"""A task that waits for more inputs does not follow those that make them; nor does one behind so many others that wait
+for the same object."""
 
 
 def is_solo(task: Task) -> bool:
@@ -49,13 +55,16 @@ def fair_share(queue: ReadyQueue, slots: int, executor: Executor) -> int:
     return -(-(queue.count + queue.in_flight) // slots) - len(executor.line)
 
 
-def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) -> tuple[list[Task], float]:
-    """Take the next batch out of a queue.
+def choose_batch(
+    queue: ReadyQueue, share: int, *, bound: Task | None = None, wide: bool = False
+) -> tuple[list[Task], float]:
+    """Take the next batch out of a queue, with tasks that wait only for others of the batch.
 
     Args:
         queue: with ready tasks, or with none if a task is bound.
-        share: most tasks to take, at least 1.
+        share: most ready tasks to take, at least 1.
         bound: a task already taken out, which comes first.
+        wide: whether all tasks that wait for the same one may follow it; else only one of them.
 
     Returns:
         The tasks, at least one; and the seconds a run is expected to take, UNKNOWN if not known or not to be
@@ -69,21 +78,91 @@ def choose_batch(queue: ReadyQueue, share: int, *, bound: Task | None = None) ->
         return batch, expected if 0.0 <= expected <= BLOCK_BUDGET and not is_solo(first) else UNKNOWN
     if not queue.batched or average < 0.0 or average > BUDGET or is_solo(first):
         return batch, UNKNOWN
+    followers = _Followers(queue, batch, average, wide=wide)
+    if first.awaited:
+        followers.follow(first)
     limit = min(MAX_BATCH, share)
-    expected = average
-    while len(batch) < limit:
+    taken = 1
+    while taken < limit and len(batch) < MAX_BATCH:
         task = queue.first()
         if task is None:
             break
         template = task.template
         average = template.average
+        expected = followers.expected
         if average < 0.0 or expected + average > BUDGET or task.members or is_solo(task):
             break
-        most = min(limit - len(batch), int((BUDGET - expected) / average) if average else limit)
-        alike = queue.pop_alike(template, most)
-        batch += alike
-        expected += average * len(alike)
-    return batch, expected / len(batch)
+        most = min(limit - taken, MAX_BATCH - len(batch), int((BUDGET - expected) / average) if average else limit)
+        taken += followers.add(queue.pop_alike(template, most), average)
+    return batch, followers.expected / len(batch)
+
+
+class _Followers:
+    """A batch in the making. expected: seconds of work in it."""
+
+    __slots__ = ("_batch", "_inside", "_queue", "_wide", "expected")
+
+    def __init__(self, queue: ReadyQueue, batch: list[Task], expected: float, *, wide: bool) -> None:
+        self._queue = queue
+        self._batch = batch
+        self._wide = wide
+        self._inside: set[Task] = set()
+        self.expected = expected
+
+    def add(self, tasks: list[Task], average: float) -> int:
+        """Add ready tasks, each with what only waits for it; those for which there is no room then go back. Returns how
+        many were added."""
+        batch = self._batch
+        for position, task in enumerate(tasks, 1):
+            batch.append(task)
+            self.expected += average
+            if task.awaited:
+                self.follow(task)
+                if position < len(tasks) and (len(batch) >= MAX_BATCH or self.expected + average > BUDGET):
+                    self._queue.put_back(tasks[position:])
+                    return position
+        return len(tasks)
+
+    def follow(self, task: Task) -> None:
+        """Add what waits only for tasks of the batch, depth first."""
+        batch, inside = self._batch, self._inside
+        inside.add(task)
+        stack = self._following(task)
+        while stack and len(batch) < MAX_BATCH:
+            task = stack.pop()
+            average = task.template.average
+            if task not in inside and self.expected + average <= BUDGET:
+                batch.append(task)
+                inside.add(task)
+                self.expected += average
+                if task.awaited:
+                    stack += self._following(task)
+
+    def _following(self, task: Task) -> list[Task]:
+        """What may follow a task of the batch, the best last."""
+        found: list[Task] = []
+        inside = self._inside
+        for obj in task.outputs:
+            for consumer in islice(obj.consumers or (), MOST_MISSING):
+                if consumer.state == WAITING and consumer not in inside and self._may_follow(consumer):
+                    found.append(consumer)
+                    if not self._wide:
+                        return found
+        found.reverse()
+        return found
+
+    def _may_follow(self, task: Task) -> bool:
+        template = task.template
+        if template.queue is not self._queue or template.average < 0.0 or task.members or is_solo(task):
+            return False
+        if template.cached:  # its inputs have to be known before
+            return False
+        if task.missing > MOST_MISSING:
+            return False
+        for obj in task.inputs:
+            if obj.state != PRESENT and (obj.state != EXPECTED or obj.producer not in self._inside):
+                return False
+        return True
 
 
 def may_follow(executor: Executor, task: Task, now: float) -> bool:
@@ -101,12 +180,16 @@ def may_follow(executor: Executor, task: Task, now: float) -> bool:
 def make_runs(batch: list[Task], cached: set[ObjectKey], gpus: tuple[int, ...]) -> list[Run]:
     """The runs of a batch as an executor, which holds `cached`, or a built-in needs them."""
     runs = []
+    known: dict[DataObject, RunInput] = {}
     last = None
     inputs: tuple[RunInput, ...] = ()
     for task in batch:
         if task.inputs is not last:
             last = task.inputs
-            inputs = tuple([RunInput(obj.key, obj.spec, obj.info, obj.key in cached) for obj in last])
+            for obj in last:
+                if obj not in known:
+                    known[obj] = RunInput(obj.key, obj.spec, obj.info, obj.key in cached, obj.state == EXPECTED)
+            inputs = tuple([known[obj] for obj in last])
         outputs = task.outputs
         template = task.template
         run = Run(

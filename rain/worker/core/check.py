@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from rain.worker.core.batching import MAX_BATCH, MAX_BATCHES
 from rain.worker.core.executors import BUSY, COMING, IDLE, STOPPING
-from rain.worker.core.model import EXPECTED, FETCHING, GONE, IN_BATCH, PRESENT, READY, RUNNING, STARTING, WAITING
+from rain.worker.core.model import (
+    EXPECTED,
+    FETCHING,
+    GONE,
+    IN_BATCH,
+    LOOKING,
+    PRESENT,
+    READY,
+    RUNNING,
+    STARTING,
+    WAITING,
+)
 from rain.worker.core.objects import MAX_DELETE_LIST
 
 if TYPE_CHECKING:
@@ -104,6 +115,13 @@ def _check_waiting(task: Task, dispatcher: Dispatcher) -> None:
     assert task.executor is None
 
 
+def _check_looking(task: Task, dispatcher: Dispatcher) -> None:
+    assert task.template.cached
+    assert not task.looked
+    assert task.missing == _missing(task) == 0
+    assert task.executor is None
+
+
 def _check_ready(task: Task, dispatcher: Dispatcher) -> None:
     assert task.missing == _missing(task) == 0
     assert task.executor is None
@@ -130,6 +148,7 @@ def _check_in_batch(task: Task, dispatcher: Dispatcher) -> None:
 
 _TASK_CHECKS = {
     WAITING: _check_waiting,
+    LOOKING: _check_looking,
     READY: _check_ready,
     STARTING: _check_starting,
     RUNNING: _check_running,

@@ -38,6 +38,7 @@ from rain.worker.core.events import (
     ExecutorReady,
     ExecutorStopped,
     LimitExceeded,
+    LookedUp,
     ObjectArrived,
     ObjectUnreachable,
     RunKept,
@@ -49,8 +50,8 @@ from rain.worker.core.events import (
 )
 from rain.worker.core.executors import STOPPING, ExecutorTable
 from rain.worker.core.inspection import full_state
-from rain.worker.core.lifecycle import Lifecycle
-from rain.worker.core.model import EXPECTED, FETCHING, PRESENT, READY, RUNNING, STARTING, WAITING
+from rain.worker.core.lifecycle import UNSENT, Lifecycle
+from rain.worker.core.model import EXPECTED, FETCHING, LOOKING, PRESENT, RUNNING
 from rain.worker.core.objects import ObjectTable
 from rain.worker.core.outbox import Outbox
 from rain.worker.core.resources import ResourcePool
@@ -134,7 +135,7 @@ class WorkerCore:
         return self._outbox.take()
 
     def next_deadline(self) -> float | None:
-        """When a Tick is acted on at once, unix seconds: at a time limit, or when a brief run has lasted. None: never."""
+        """When a Tick is acted on at once, unix seconds: at a time limit, or when a brief run lasts. None: never."""
         soonest = self._dispatcher.announcer.next()
         limit = self._dispatcher.deadlines.next()
         return limit if soonest is None or (limit is not None and limit < soonest) else soonest
@@ -177,7 +178,7 @@ class WorkerCore:
         return task if task is not None and task.key == key else None
 
     def _on_withdraw_tasks(self, message: WithdrawTasks, now: float) -> None:
-        tasks = [task for task in self._known(message) if task.state in (WAITING, READY, STARTING)]
+        tasks = [task for task in self._known(message) if task.state in UNSENT]
         self._lifecycle.give_back(tasks, now)
 
     def _on_cancel_tasks(self, message: CancelTasks, now: float) -> None:
@@ -273,6 +274,17 @@ class WorkerCore:
         if executor is not None:
             self._dispatcher.executor_ready(executor, now)
 
+    def _on_looked_up(self, event: LookedUp, now: float) -> None:
+        session, number, _ = event.key
+        known = self.sessions.get(session)
+        task = known.tasks.get(number) if known is not None else None
+        if task is None or task.key != event.key or task.state != LOOKING:
+            return
+        if event.result is None:
+            self._dispatcher.looking_to_ready(task)
+        else:
+            self._lifecycle.looking_to_finished(task, event.result, now)
+
     def _on_executor_lost(self, event: ExecutorLost, now: float) -> None:
         executor = self._executor(event.executor)
         if executor is not None:
@@ -363,6 +375,7 @@ _HANDLERS: Final[dict[type, Callable[[WorkerCore, Any, float], None]]] = {
     ServerSaid: WorkerCore._on_server_said,
     ServerLost: WorkerCore._on_server_lost,
     RunsEnded: WorkerCore._on_runs_ended,
+    LookedUp: WorkerCore._on_looked_up,
     ExecutorReady: WorkerCore._on_executor_ready,
     ExecutorLost: WorkerCore._on_executor_lost,
     ExecutorStopped: WorkerCore._on_executor_stopped,

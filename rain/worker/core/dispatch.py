@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rain.worker.core.actions import CallExecutor, ForbidRun, RunBuiltin, StopBuiltin
+from rain.worker.core.actions import CallExecutor, ForbidRun, LookUp, RunBuiltin, StopBuiltin
 from rain.worker.core.announcing import Announcer
 from rain.worker.core.batching import choose_batch, fair_share, make_runs, may_follow
 from rain.worker.core.deadlines import Deadlines
 from rain.worker.core.executors import BUSY, COMING, IDLE
-from rain.worker.core.model import GONE, IN_BATCH, READY, RUNNING, STARTING, UNKNOWN
+from rain.worker.core.model import GONE, IN_BATCH, LOOKING, PRESENT, READY, RUNNING, STARTING, UNKNOWN, WAITING
 from rain.worker.core.queues import ReadyQueues
 from rain.worker.core.stops import Stops
 
@@ -60,8 +60,12 @@ class Dispatcher:
             template = tasks[start].template
             order = -1 << 80
             end = start
+            if _is_to_be_looked_up(tasks[start]):
+                self.to_looking(tasks[start])
+                start += 1
+                continue
             for task in islice(tasks, start, None):
-                if task.template is not template or task.order <= order:
+                if task.template is not template or task.order <= order or _is_to_be_looked_up(task):
                     break
                 order = task.order
                 task.state = READY
@@ -69,6 +73,16 @@ class Dispatcher:
             template.queue.extend(tasks[start:end] if start or end < len(tasks) else tasks)
             self._grown[template.queue] = None
             start = end
+
+    def to_looking(self, task: Task) -> None:
+        """Its inputs are here, and its result may be in the cache."""
+        task.state = LOOKING
+        self._outbox.act(LookUp(make_runs([task], set(), ())[0]))
+
+    def looking_to_ready(self, task: Task) -> None:
+        """The cache does not have its result."""
+        task.looked = True
+        self.to_ready([task])
 
     def ready_to_starting(self, task: Task, executor: Executor, now: float) -> None:
         """It waits for an executor that is being started for it, and holds resources."""
@@ -86,6 +100,16 @@ class Dispatcher:
         if executor.queue is not None:
             executor.queue.in_flight += len(batch)
         executor.batches.append(len(batch))
+
+    def to_waiting(self, task: Task) -> None:
+        """Its executor did not run it, and its inputs are not all here."""
+        task.state = WAITING
+        missing = [obj for obj in task.inputs if obj.state != PRESENT]
+        for obj in set(missing):
+            obj.consumers = [other for other in obj.consumers or () if other is not task] or None
+        for obj in missing:
+            obj.awaited_by(task)
+        task.missing = len(missing)
 
     def in_batch_to_running(self, executor: Executor, now: float) -> None:
         """The first of its line runs, as far as we know."""
@@ -322,7 +346,7 @@ class Dispatcher:
         share = fair_share(queue, slots, executor)
         if share < 1 and executor.line:
             return
-        batch, pace = choose_batch(queue, share, bound=bound)
+        batch, pace = choose_batch(queue, share, bound=bound, wide=slots == len(queue.busy))
         first = not executor.line
         if first or pace < 0.0 or executor.pace < 0.0:
             executor.pace = pace
@@ -361,6 +385,10 @@ class Dispatcher:
                 self.announcer.started(task, now)
         self._started_builtins = []
         self.announcer.tell(now)
+
+
+def _is_to_be_looked_up(task: Task) -> bool:
+    return task.template.cached and not task.looked and not task.members
 
 
 def _with_gpus(env: Env, gpus: tuple[int, ...]) -> Env:

@@ -80,6 +80,21 @@ class RunFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSkipped:
+    """A run that the executor did not begin: an earlier run of its batch was to make an input, and that run failed, or
+    its value is not at hand there."""
+
+    key: TaskKey
+
+    def stored(self, outputs: Sequence[int]) -> Sequence[int]:
+        """Nothing is in the store."""
+        return ()
+
+
+RunEnd: TypeAlias = RunResult | RunFailed | RunSkipped
+
+
+@dataclass(frozen=True, slots=True)
 class RunsEnded:
     """What one executor frame or one built-in task reported, in order.
 
@@ -87,8 +102,16 @@ class RunsEnded:
     """
 
     executor: int
-    results: list[RunResult | RunFailed]
+    results: list[RunEnd]
     cached: list[ObjectKey]
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The answer to LookUp. result: what was found, its values are in the store; None: the run has to be done."""
+
+    key: TaskKey
+    result: RunResult | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +200,7 @@ WorkerEvent = (
     ServerSaid
     | ServerLost
     | RunsEnded
+    | LookedUp
     | ExecutorReady
     | ExecutorLost
     | ExecutorStopped

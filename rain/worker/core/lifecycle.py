@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
 from rain.protocol.messages import TaskFailed
-from rain.worker.core.actions import StopFetch
-from rain.worker.core.events import RunFailed, RunResult
-from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, READY, STARTING, WAITING, DataObject
+from rain.worker.core.actions import KeepResult, StopFetch, StopLookUp
+from rain.worker.core.events import RunFailed, RunResult, RunSkipped
+from rain.worker.core.model import EXPECTED, FETCHING, GONE, LOOKING, PRESENT, READY, STARTING, WAITING, DataObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.worker.core.dispatch import Dispatcher
-    from rain.worker.core.events import BlockEnd, TaskKey
+    from rain.worker.core.events import BlockEnd, RunEnd, TaskKey
     from rain.worker.core.executors import Executor
     from rain.worker.core.model import Session, Task
     from rain.worker.core.objects import ObjectTable
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SILENT_LOSSES = 3
 """A task that is first in line when its executor dies without having begun anything fails the n-th time."""
 
-_UNSENT = (WAITING, READY, STARTING)
+UNSENT = (WAITING, LOOKING, READY, STARTING)
+"""States of tasks which no executor knows."""
 
 
 class Lifecycle:
@@ -47,16 +48,21 @@ class Lifecycle:
                 task.missing -= 1
                 if not task.missing:
                     ready.append(task)
-        self._dispatcher.to_ready(ready)
+        if ready:
+            self._dispatcher.to_ready(ready)
 
     def requeue(self, tasks: list[Task], now: float) -> None:
-        """Their executor is gone and they are not to blame: the same runs go back to ready."""
+        """Their executor is gone or has skipped them, and they are not to blame: the same runs go back to ready, or
+        wait again for those of the same batch that were to make their inputs."""
         ready, returned = [], []
         for task in tasks:
             task.executor = None
             self._dispatcher.deadlines.ended(task)
             if all(obj.state == PRESENT for obj in task.inputs):
+                task.missing = 0  # an input came while it was in a batch
                 ready.append(task)
+            elif all(obj.state == PRESENT or obj.producer is not None for obj in task.inputs):
+                self._dispatcher.to_waiting(task)
             else:
                 task.state = GONE
                 returned.append(task)
@@ -68,12 +74,13 @@ class Lifecycle:
 
     # --- ends ---
 
-    def runs_ended(self, executor: Executor, results: list[RunResult | RunFailed], now: float) -> None:
+    def runs_ended(self, executor: Executor, results: list[RunEnd], now: float) -> None:
         """Runs of an executor ended; those that are gone, or not of this executor, do not count."""
         line = executor.line
         ended = 0
         tasks: list[Task] = []
         successes: list[RunResult] = []
+        skipped: list[Task] = []
         for result in results:
             if line and line[0].key == result.key:
                 task = line.popleft()
@@ -91,16 +98,26 @@ class Lifecycle:
             elif type(result) is RunResult and len(result.outputs) == len(task.outputs) and not task.members:
                 tasks.append(task)
                 successes.append(result)
+            elif isinstance(result, RunSkipped):
+                skipped.append(task)
             else:
+                if tasks:  # those before it, which made inputs of it perhaps
+                    self._succeeded(executor, tasks, successes, now)
+                    tasks, successes = [], []
                 self._to_failed(task, result, now)
         if tasks:
-            self.to_finished(tasks, successes, now)
-            if executor.started_for:
-                _charge_start(executor, successes[0])
+            self._succeeded(executor, tasks, successes, now)
         if ended:
             self._dispatcher.line_changed(executor, ended, now)
+        if skipped:
+            self.requeue([task for task in skipped if task.state != GONE], now)
 
-    def builtins_ended(self, results: list[RunResult | RunFailed], now: float) -> None:
+    def _succeeded(self, executor: Executor, tasks: list[Task], results: list[RunResult], now: float) -> None:
+        self.to_finished(tasks, results, now)
+        if executor.started_for:
+            _charge_start(executor, results[0])
+
+    def builtins_ended(self, results: list[RunEnd], now: float) -> None:
         """Built-in tasks ended."""
         for result in results:
             running = self._dispatcher.builtins.get(result.key)
@@ -111,6 +128,7 @@ class Lifecycle:
                 continue
             task = running[0]
             self._dispatcher.builtin_ended(task)
+            assert not isinstance(result, RunSkipped)
             if type(result) is RunResult and len(result.outputs) == len(task.outputs):
                 self.to_finished([task], [result], now)
             else:
@@ -143,6 +161,8 @@ class Lifecycle:
                 self._value_came(obj, now)
             elif outputs:
                 self._values_came(task, result, now)
+            if task.looked:
+                self._outbox.act(KeepResult(task.key, [(size, info) for size, info, _ in result.outputs]))
             if task.inputs is not inputs:
                 self._unuse(inputs, uses, now)
                 inputs, uses = task.inputs, 0
@@ -150,6 +170,12 @@ class Lifecycle:
         self._unuse(inputs, uses, now)
         template.measured(seconds / runs)
         self._forget(tasks)
+
+    def looking_to_finished(self, task: Task, result: RunResult, now: float) -> None:
+        """The cache has its result."""
+        average = task.template.average
+        self.to_finished([task], [result], now)
+        task.template.average = average  # nothing ran
 
     def block_to_finished(self, task: Task, result: RunResult, end: BlockEnd, now: float) -> None:
         """An executor told the end of a block; what became of its members is for the server.
@@ -214,7 +240,7 @@ class Lifecycle:
             if session.solo:
                 session.solo.difference_update([task.key[1] for task in tasks if task.template.session is session])
 
-    def _discard_values(self, task: Task, result: RunResult | RunFailed) -> None:
+    def _discard_values(self, task: Task, result: RunEnd) -> None:
         for number in result.stored([obj.key[1] for obj in task.outputs]):
             key = (task.key[0], number)
             current = self._objects.find(key)
@@ -297,6 +323,8 @@ class Lifecycle:
         session = task.template.session
         del session.tasks[task.key[1]]
         session.solo.discard(task.key[1])
+        if task.template.cached:
+            self._outbox.act(StopLookUp(task.key))
         self._silent_losses.pop(task.key, None)
         self._dispatcher.deadlines.ended(task)
         objects = self._objects
@@ -347,7 +375,7 @@ class Lifecycle:
         self._outbox.missing(obj.key, [worker_id], refused=True)
         tasks = list(self._objects.sessions[obj.key[0]].tasks.values()) if obj.users else []
         self._objects.to_gone(obj)
-        self._fail_unsent([task for task in tasks if task.state in _UNSENT and obj in task.inputs], reason, now)
+        self._fail_unsent([task for task in tasks if task.state in UNSENT and obj in task.inputs], reason, now)
 
     def _fail_unsent(self, tasks: list[Task], reason: str, now: float) -> None:
         for task in tasks:
@@ -365,7 +393,7 @@ class Lifecycle:
             self._objects.present_to_expected(obj)
         if obj.users:
             tasks = self._objects.sessions[obj.key[0]].tasks.values()
-            self.give_back([task for task in tasks if task.state in _UNSENT and obj in task.inputs], now)
+            self.give_back([task for task in tasks if task.state in UNSENT and obj in task.inputs], now)
 
     # --- sessions ---
 
@@ -373,6 +401,8 @@ class Lifecycle:
         """Kill everything of the session and forget it."""
         for task in list(session.tasks.values()):
             self._dispatcher.to_gone(task)
+            if task.template.cached:
+                self._outbox.act(StopLookUp(task.key))
             self._dispatcher.deadlines.ended(task)
             self._silent_losses.pop(task.key, None)
         self._dispatcher.end_stopping(session.id)

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from rain.worker.core.executors import Executor
     from rain.worker.core.queues import ReadyQueue
 
-TaskState: TypeAlias = Literal["waiting", "ready", "starting", "running", "in_batch", "gone"]
+TaskState: TypeAlias = Literal["waiting", "looking", "ready", "starting", "running", "in_batch", "gone"]
 WAITING: Final = "waiting"
+LOOKING: Final = "looking"
 READY: Final = "ready"
 STARTING: Final = "starting"
 RUNNING: Final = "running"
 IN_BATCH: Final = "in_batch"
 GONE: Final = "gone"
-TASK_STATES: Final[tuple[TaskState, ...]] = (WAITING, READY, STARTING, RUNNING, IN_BATCH, GONE)
+TASK_STATES: Final[tuple[TaskState, ...]] = (WAITING, LOOKING, READY, STARTING, RUNNING, IN_BATCH, GONE)
 
 ObjectState: TypeAlias = Literal["expected", "fetching", "present", "gone"]
 EXPECTED: Final = "expected"
@@ -51,7 +52,7 @@ class Session:
 class Template:
     """What many tasks of a session have in common, unpacked once."""
 
-    __slots__ = ("average", "data", "first_order", "number", "output_specs", "queue", "session", "timeout")
+    __slots__ = ("average", "cached", "data", "first_order", "number", "output_specs", "queue", "session", "timeout")
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Template:
         self.output_specs = output_specs
         #: seconds a run may take, None = any; such runs never share a batch
         self.timeout = timeout
+        #: whether results may come from the result cache
+        self.cached = bool(data.get("cache"))
         #: moving average of the seconds a run takes, UNKNOWN before the first
         self.average = UNKNOWN
 
@@ -110,12 +113,21 @@ class DataObject:
         #: why the store did not take it; empty: it did, or has not been asked
         self.refusal = ""
 
+    def awaited_by(self, task: Task) -> None:
+        """The task waits for it, once more."""
+        if self.consumers is None:
+            self.consumers = [task]
+            if self.producer is not None:
+                self.producer.awaited = True
+        else:
+            self.consumers.append(task)
+
 
 class Task:
     """One run of a task, or of a block: that has no outputs here, as they travel in its result."""
 
-    __slots__ = ("args", "executor", "first_output", "inputs", "key", "members", "missing", "order", "outputs",
-                 "own_specs", "state", "template")  # fmt: skip
+    __slots__ = ("args", "awaited", "executor", "first_output", "inputs", "key", "looked", "members", "missing",
+                 "order", "outputs", "own_specs", "state", "template")  # fmt: skip
 
     def __init__(self, key: TaskKey, template: Template, args: bytes | None, order: int) -> None:
         self.key = key
@@ -127,9 +139,13 @@ class Task:
         self.outputs: tuple[DataObject, ...] = ()
         #: packed specs of the outputs where they are not the template's, else None; empty: all are
         self.own_specs: tuple[bytes | None, ...] = ()
+        #: whether a task here waited for one of its outputs
+        self.awaited = False
         #: of a block: the number of its members, and the id of the first one's output
         self.members = 0
         self.first_output = 0
+        #: whether its result was looked up, in vain
+        self.looked = False
         #: inputs not present, counted with repetitions
         self.missing = 0
         self.state: TaskState = WAITING

@@ -157,9 +157,12 @@ class Outbox:
         begin = size = 0
         limit = self._inline_limit
         for position, result in enumerate(results):
-            # The tar of a directory is longer than its size says.
-            more = sum([max(told, len(value or b"")) for told, _, value in result.outputs if told < limit])
-            more += sum([len(info) for _, info, _ in result.outputs if info is not None])
+            more = 0
+            for told, about, value in result.outputs:
+                if told < limit:  # the tar of a directory is longer than its size says
+                    more += told if value is None or told > len(value) else len(value)
+                if about is not None:
+                    more += len(about)
             if result.info is not None:
                 more += len(result.info)
             if result.block is not None:

@@ -94,6 +94,11 @@ class ReadyQueue:
             self.count -= len(tasks) - 1
         return tasks
 
+    def put_back(self, tasks: list[Task]) -> None:
+        """Tasks that `pop_alike` took out last, without its first, stay here after all."""
+        self.fifo.extendleft(reversed(tasks))
+        self.count += len(tasks)
+
     def left(self) -> None:
         """A task of the queue is not ready any more; its entry is stale."""
         self.count -= 1

@@ -446,6 +446,20 @@ class TestKeeping:
         assert all(not block.results._values for block in story.graph(mapped.session).blocks.values())
         assert mapped.states(*range(FIRST, FIRST + N)) == [DataObjectState.removed] * N
 
+    def test_some_members_and_then_the_others(self, story: ServerStory) -> None:
+        mapped = Mapped(story)
+        mapped.finish_all()
+        self.unkeep(mapped, *range(FIRST + 1, FIRST + 40))
+        assert mapped.states(*range(FIRST + 1, FIRST + 51)) == [2] * 39 + [1] * 11
+        story.say(mapped.client, m.UnkeepObjects(story.seq(), mapped.session, u32(range(FIRST + 45, FIRST + 39, -1))))
+        story.take_one(mapped.client, m.Accepted)
+        story.say(mapped.client, m.UnkeepObjects(story.seq(), mapped.session, u32(range(FIRST + 39, FIRST + 51))))
+        assert f"1/{FIRST + 39} is not a kept" in story.failure(mapped.client).message
+        assert mapped.fetch(FIRST + 46).values == [b"v"]
+        self.unkeep(mapped, *range(FIRST + 46, FIRST + 51))
+        assert mapped.states(*range(FIRST + 1, FIRST + 52)) == [2] * 50 + [1]
+        assert sum(not block.results._values for block in story.graph(mapped.session).blocks.values()) == 1
+
     def test_an_input_outlives_its_unkeep(self, story: ServerStory) -> None:
         mapped = Mapped(story)
         story.take(mapped.worker, m.AssignTasks)

@@ -9,7 +9,7 @@ import pytest
 from rain.testing.worker_builders import InputOf, TaskOf, WorkerStory, packed_template
 from rain.worker.core import core as core_module, dispatch, executors, lifecycle, model, objects
 from rain.worker.core.core import WorkerCore
-from rain.worker.core.events import ExecutorStopped, ObjectUnreachable, StoreFailed
+from rain.worker.core.events import ExecutorStopped, LookedUp, ObjectUnreachable, StoreFailed
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "design" / "worker-core.md"
 CLASSES = {
@@ -89,6 +89,7 @@ def recorders(monkeypatch):
 
 
 TEMPLATES = {0: packed_template("py/f"), 1: packed_template("buildin/concat")}
+CACHED = {2: packed_template("py/f", cache=True)}
 
 
 def tasks_end_in_every_state() -> None:
@@ -117,6 +118,21 @@ def batches() -> None:
     story.succeed(4, *story.runs(4))
     story.lose(4)
     story.lose(99)
+    story = WorkerStory(cpus=1)
+    story.assign(TaskOf(1), templates=TEMPLATES)
+    story.ready(1)
+    story.succeed(1, *story.runs(1), duration=1e-5)
+    story.assign(TaskOf(2, [], [12]), TaskOf(3, [12]))
+    story.lose(1)
+
+
+def looking_up() -> None:
+    story = WorkerStory(cpus=1)
+    story.assign(TaskOf(1, [10], template=2), objects=[InputOf(10)], templates=CACHED)
+    story.arrive(10)
+    story.happens(LookedUp((1, 1, 1), None))
+    story.assign(TaskOf(2, template=2))
+    story.cancel(2)
 
 
 def grace() -> None:
@@ -154,6 +170,7 @@ def objects_come_and_go() -> None:
 def test_transitions_are_those_of_the_page(recorders):
     tasks_end_in_every_state()
     batches()
+    looking_up()
     grace()
     a_spare_comes_and_goes()
     objects_come_and_go()
