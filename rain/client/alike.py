@@ -1,4 +1,4 @@
-"""Delayed calls that differ in nothing but their arguments, submitted like a task array.
+"""Calls of Python functions that differ in nothing but their arguments, submitted like a task array.
 
 Calls made one after the other in a loop are numbered output, task, output, task. If nobody has looked at their ids
 before the submit, they get those of a task array instead, outputs first, and the server tracks them as one.
@@ -7,21 +7,29 @@ before the submit, they get those of a task array instead, outputs first, and th
 from __future__ import annotations
 
 from array import array
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from rain.client.array import TaskArray
-from rain.client.handles import DelayedTask
+from rain.client.blocks import block_messages
+from rain.client.call_block import CallBlock
 from rain.client.task import Task
-from rain.protocol.messages import SubmitBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rain.client.data import DataObject
+    from rain.client.handles import CallTask
+    from rain.protocol.messages import SubmitBlock
 
 FEWEST = 32
 """Calls that are worth it."""
-MEMBERS_PER_BLOCK = 20_000
+
+_args = attrgetter("_args")
+_keeps, _made = attrgetter("_keeps"), attrgetter("_made")
+_shape, _inputs = attrgetter("_shape"), attrgetter("_inputs")
+_common = attrgetter("_shape", "_inputs")
 
 
 class AlikeTasks:
@@ -29,7 +37,7 @@ class AlikeTasks:
 
     __slots__ = ("_tasks", "first")
 
-    def __init__(self, first: int, tasks: list[DelayedTask]) -> None:
+    def __init__(self, first: int, tasks: list[CallTask]) -> None:
         self.first = first
         self._tasks = tasks
 
@@ -40,94 +48,94 @@ class AlikeTasks:
 
     def messages(self, session: int, template: int, max_size: int) -> Iterator[SubmitBlock]:
         """All of them, in messages of at most about `max_size` bytes of arguments."""
-        tasks, start, step = self._tasks, 0, MEMBERS_PER_BLOCK
-        inputs = array("I", [dataobj._number for dataobj in tasks[0]._inputs])
-        keep = tasks[0]._outputs[0]._keep
-        while start < len(tasks):
-            packed = [task._args or b"" for task in tasks[start : start + step]]
-            sizes = array("I", map(len, packed))
-            if len(packed) > 1 and sum(sizes) > max_size:
-                step = len(packed) // 2
-                continue
-            args = b"".join(packed)
-            yield SubmitBlock(session, [], template, self.first, len(tasks), start, inputs, keep, args, sizes)
-            start += len(packed)
-            step = MEMBERS_PER_BLOCK
+        packed, first = list(map(_args, self._tasks)), self._tasks[0]
+        inputs = array("I", [dataobj._number for dataobj in first._inputs])
+        keep = first._keeps if first._made is None else first._made[0]._keep
+        return block_messages(session, template, self.first, packed, inputs, keep=keep, max_size=max_size)
 
 
-def used_objects(things: Iterable[Task | DataObject | TaskArray | None]) -> set[int]:
-    """Which outputs of delayed calls others of these things need: what they are is known by `id`."""
-    used: set[int] = set()
-    for thing in things:
-        if isinstance(thing, Task):
-            for dataobj in thing._inputs:
-                used.add(id(dataobj))
-        elif isinstance(thing, TaskArray):
-            _add_held(used, thing)
+def used_objects(items: Iterable[Task | DataObject | TaskArray | CallBlock]) -> set[DataObject]:
+    """Which data objects these need."""
+    used: set[DataObject] = set()
+    for item in items:
+        if isinstance(item, CallBlock):
+            used.update(item.inputs())
+        elif isinstance(item, Task):
+            used.update(item._inputs)
+        elif isinstance(item, TaskArray):
+            _add_held(used, item)
     return used
 
 
-def _add_held(used: set[int], members: TaskArray) -> None:
+def _add_held(used: set[DataObject], members: TaskArray) -> None:
     """A task array knows the numbers of its inputs already."""
     for held in members._held:
-        for thing in held if isinstance(held, list) else [held]:
-            used.add(id(thing))
-            if isinstance(thing, Task):
-                used.update(map(id, thing._outputs))
+        for thing in held if isinstance(held, list) else ():
+            used.update(thing._outputs if isinstance(thing, Task) else (thing,))
 
 
-def grouped(
-    first: int, things: list[Task | DataObject | None], used: set[int], fixed: int
-) -> Iterator[Task | DataObject | AlikeTasks]:
-    """The things in an order in which they can be submitted.
-
-    Calls that are alike change their places in `things`, and their numbers.
+def divided(block: CallBlock, used: set[DataObject], fixed: int) -> list[CallBlock]:
+    """The same calls in the same order, those that are alike as blocks of their own, with numbers of task arrays.
 
     Args:
-        first: number of the first thing.
-        things: with consecutive numbers.
-        used: as `used_objects` gives it.
-        fixed: things below this number keep theirs.
+        block: not submitted yet.
+        used: what is needed by others.
+        fixed: what has a number below this keeps it.
     """
-    position = 0
-    while position < len(things):
-        stop = _end_of_run(things, position, used) if first + position >= fixed else position
-        if stop - position < 2 * FEWEST:
-            stop = max(stop, position + 1)
-            yield from things[position:stop]  # type: ignore[misc]
+    if block.width != 2 or block.is_array:
+        return [block]
+    calls = block.calls
+    ready = min(max(0, fixed - block.first + 1) // 2, len(calls))
+    blocks = [CallBlock(block.kind, block.first, 2, calls[:ready])]
+    for is_alike, run in _runs(calls[ready:], used):
+        first = block.first + 2 * ready
+        if is_alike:
+            blocks.append(_as_array(block.kind, first, run))
+        elif blocks[-1].is_array:
+            blocks.append(CallBlock(block.kind, first, 2, run))
         else:
-            yield _renumbered(first + position, things, position, stop)
-        position = stop
+            blocks[-1].calls += run
+        ready += len(run)
+    return [part for part in blocks if part.calls]
 
 
-def _end_of_run(things: list[Task | DataObject | None], start: int, used: set[int]) -> int:
-    """Behind the last of the calls from `start` on that are alike."""
-    first = things[start + 1] if start + 1 < len(things) else None
-    if type(first) is not DelayedTask or not first._shape.in_blocks or not first._outputs:
-        return start
-    shape, inputs, keep = first._shape, first._inputs, first._outputs[0]._keep
-    position = start
-    while position + 1 < len(things):
-        output, task = things[position], things[position + 1]
-        if (
-            type(task) is not DelayedTask
-            or task._shape is not shape
-            or task._outputs[0] is not output
-            or task._own_spec is not None
-            or output._own_spec is not None
-            or output._keep is not keep
-            or task._inputs != inputs
-            or id(output) in used
-        ):
-            break
-        position += 2
-    return position
+def _runs(calls: list[CallTask], used: set[DataObject]) -> Iterator[tuple[bool, list[CallTask]]]:
+    """The calls in pieces, and whether those of a piece are alike."""
+    is_one = len(set(map(_shape, calls))) == 1 and len(set(map(_inputs, calls))) == 1
+    for run in [calls] if is_one else [list(some) for _, some in groupby(calls, _common)]:
+        shape = run[0]._shape
+        if len(run) < FEWEST or not shape.in_blocks:
+            yield False, run
+        elif set(map(_made, run)) == {None} and len(set(map(_keeps, run))) == 1:
+            yield True, run
+        else:
+            for keep, part in groupby(run, lambda call: _keep_flag(call, used)):
+                alike = list(part)
+                yield keep is not None and len(alike) >= FEWEST, alike
 
 
-def _renumbered(number: int, things: list[Task | DataObject | None], start: int, stop: int) -> AlikeTasks:
-    outputs, tasks = things[start:stop:2], things[start + 1 : stop : 2]
-    things[start:stop] = [*outputs, *tasks]
-    for position, thing in enumerate(things[start:stop], number):
-        assert thing is not None
-        thing._number = position
-    return AlikeTasks(number, tasks)  # type: ignore[arg-type]
+def _keep_flag(call: CallTask, used: set[DataObject]) -> bool | None:
+    """That of its output; None if something is special about the call."""
+    if call._made is None:
+        return call._keeps
+    (output,) = call._made
+    if call._own_spec is not None or output._own_spec is not None or output in used:
+        return None
+    return output._keep
+
+
+def _as_array(kind: type[CallTask], first: int, calls: list[CallTask]) -> CallBlock:
+    count = len(calls)
+    for number, call in enumerate(calls, first + count):
+        call._number = number
+        call._gap = count
+        if call._made is not None:
+            call._made[0]._number = number - count
+    return CallBlock(kind, first, 2, calls, is_array=True)
+
+
+def submittable(block: CallBlock, used: set[DataObject]) -> list[CallTask] | list[AlikeTasks]:
+    """The calls of a block as they are submitted. After a submit that was refused they may be alike no more."""
+    if block.is_array and [is_alike for is_alike, _ in _runs(block.calls, used)] == [True]:
+        return [AlikeTasks(block.first, block.calls)]
+    return block.calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -23,14 +24,37 @@ if TYPE_CHECKING:
 LARGE = 64 << 10
 """Bytes of a pickled argument above which it is uploaded as a constant."""
 
+_ALWAYS_SMALL = frozenset({int, float, bool, type(None)})
 _NO_KEYWORDS: dict[str, Any] = {}
-_pack_plain: Callable[[Any], bytes] = msgpack.packb
+_pack: Callable[[Any], bytes] = msgpack.Packer().pack  # one packer for all calls: its buffer costs more than packing
 
 
-def is_small_and_plain(value: Any) -> bool:
-    """Whether msgpack carries the value unchanged (ints beyond 64 bits and odd text excepted) and it is not large."""
+def _is_small_and_plain(value: Any, limit: int) -> bool:
     kind = type(value)
-    return kind in PLAIN_TYPES and ((kind is not str and kind is not bytes) or len(value) <= LARGE // 4)
+    return kind in PLAIN_TYPES and ((kind is not str and kind is not bytes) or len(value) <= limit)
+
+
+def pack_plain_args(args: tuple[Any, ...], limit: int = LARGE // 4) -> bytes | None:
+    """The packed arguments of a call that msgpack carries unchanged; None if there are others, or texts and bytes that
+    are longer than `limit`."""
+    for value in args:
+        if type(value) not in _ALWAYS_SMALL and not _is_small_and_plain(value, limit):
+            return None
+    try:
+        return _pack((args, _NO_KEYWORDS))
+    except (OverflowError, UnicodeEncodeError):  # a large int, or a str with surrogates: these are pickled
+        return None
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, (Task, DataObject))
+
+
+@lru_cache(maxsize=64)
+def _packed_references(count: int) -> bytes:
+    """The packed arguments of a call that gets so many different data objects and nothing else."""
+    references = [reference_pickle(f"{{{index}}}", index + 1, None, None) for index in range(count)]
+    return pack_args(map(PickledValue, references), _NO_KEYWORDS)
 
 
 class ArgumentPacker:
@@ -53,11 +77,13 @@ class ArgumentPacker:
         Raises:
             RainException: an argument cannot be pickled.
         """
-        if not kwargs and all(map(is_small_and_plain, args)):
-            try:
-                return _pack_plain((args, _NO_KEYWORDS)), ()
-            except (OverflowError, UnicodeEncodeError):
-                pass  # a large int, or a str with surrogates: these are pickled
+        plain = None if kwargs else pack_plain_args(args)
+        if plain is not None:
+            return plain, ()
+        if args and not kwargs and all(map(_is_reference, args)):
+            objects = tuple(map(to_dataobj, args))
+            if len(set(objects)) == len(objects):
+                return _packed_references(len(objects)), objects
         collector = InputCollector()
         with collecting(collector):
             packed = pack_args(

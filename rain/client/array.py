@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from rain.client.array_calls import all_terminal, cancel_members, count_members, unkeep_members
 from rain.client.array_results import OrderedBatches, UnorderedBatches, values_of, wait_for_members
+from rain.client.blocks import block_messages, parts
 from rain.client.data import OUTPUT, DataObject, output_object
 from rain.client.handles import ArrayOutput, ArrayTask
 from rain.client.site import here
 from rain.common.errors import RainException
 from rain.common.states import DataObjectState, TaskState
-from rain.protocol.messages import KEEP, SubmitBlock, SubmitChunk
+from rain.protocol.messages import KEEP, SubmitChunk
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from rain.client.session import Session
     from rain.client.shape import TaskShape
     from rain.client.task import Task
+    from rain.protocol.messages import SubmitBlock
 
 MEMBERS_PER_CHUNK = 5000
 """Members whose tasks and outputs fill one chunk of a submit."""
-MEMBERS_PER_BLOCK = 20_000
-"""Members of one block of a submit."""
 
 
 class TaskArray:
@@ -216,37 +216,13 @@ class TaskArray:
         They travel as blocks if they differ in nothing but their arguments.
         """
         if self._inputs is None and not self._others:
-            for start, packed in self._parts(MEMBERS_PER_BLOCK, max_size):
-                yield self._block(start, template, packed)
+            session, inputs = self._session.session_id, array("I", [self._function._number])
+            yield from block_messages(
+                session, template, self._first, self._packed, inputs, keep=self._keep, max_size=max_size
+            )
         else:
-            for start, packed in self._parts(MEMBERS_PER_CHUNK, max_size):
+            for start, packed in parts(self._packed, MEMBERS_PER_CHUNK, max_size):
                 yield self._chunk(start, template, packed)
-
-    def _parts(self, members: int, max_size: int) -> Iterator[tuple[int, list[bytes]]]:
-        """Packed arguments of consecutive members, with the position of the first."""
-        start, step = 0, members
-        while start < len(self):
-            packed = self._packed[start : start + step]
-            if len(packed) > 1 and sum(map(len, packed)) > max_size:
-                step = len(packed) // 2
-                continue
-            yield start, packed
-            start += len(packed)
-            step = members
-
-    def _block(self, start: int, template: int, packed: list[bytes]) -> SubmitBlock:
-        return SubmitBlock(
-            self._session.session_id,
-            templates=[],
-            template=template,
-            first=self._first,
-            members=len(self),
-            start=start,
-            inputs=array("I", [self._function._number]),
-            keep=self._keep,
-            args=b"".join(packed),
-            arg_sizes=array("I", map(len, packed)),
-        )
 
     def _chunk(self, start: int, template: int, packed: list[bytes]) -> SubmitChunk:
         count = len(packed)

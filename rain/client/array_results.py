@@ -6,19 +6,14 @@ from array import array
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.client.asking import submit, wait_for
+from rain.client.bulk import BATCH, Wanted, fetch_all, fetch_some
 from rain.client.deadlines import deadline_of, remaining
-from rain.client.fetch import fetch_results
 from rain.client.front import run
 from rain.client.progress import with_bar
-from rain.client.specs import PICKLE5_INFO
 from rain.client.states import ask_states
-from rain.common.content_type import decode_value, has_codec
-from rain.common.data_type import DataType
 from rain.common.errors import RainException
-from rain.common.packing import unpack
-from rain.common.pickle5 import decode_pickle5
 from rain.common.states import DataObjectState, TaskState
-from rain.protocol.messages import WAIT_ALL, WAIT_SOME, FetchObjects, ObjectsFetched, Wait, WaitDone
+from rain.protocol.messages import WAIT_ALL, WAIT_SOME, Wait, WaitDone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -26,12 +21,8 @@ if TYPE_CHECKING:
     from rain.client.array import TaskArray
     from rain.client.front import Front
 
-BATCH = 10_000
-"""Members that are waited for, or fetched, by one request."""
 WINDOW = 1000
 """Members looked at to find those that are finished."""
-SMALL = 64 << 10
-"""Smaller values come with the answer, unless it is full."""
 
 
 def check_kept(array_: TaskArray) -> None:
@@ -44,46 +35,20 @@ def check_kept(array_: TaskArray) -> None:
 
 async def values_of(front: Front, array_: TaskArray, timeout: float | None) -> list[Any]:
     """All values, in order; see `TaskArray.result`."""
-    deadline = deadline_of(timeout)
-    values: list[Any] = []
-    if not array_._is_submitted:
+    submits = not array_._is_submitted
+    if submits:
         array_._set_keep(True)
     check_kept(array_)
-    while len(values) < len(array_):
-        indices = range(len(values), min(len(values) + BATCH, len(array_)))
-        values += await fetch(front, array_, indices, remaining(deadline))
-    return values
+    if not len(array_):
+        return []
+    return await fetch_all(front, _wanted(array_, range(len(array_))), timeout, submit=submits)
 
 
-async def fetch(front: Front, array_: TaskArray, indices: Sequence[int], timeout: float | None) -> list[Any]:
-    """The values of the first members of `indices`, at least of one; submits the session first if needed."""
-    session = array_._session
-    numbers = array("I", [array_._first + index for index in indices])
-    make = lambda seq: FetchObjects(seq, session.session_id, numbers, [])  # noqa: E731
-    what = f"fetching {len(numbers)} results of {array_!r}"
-    reply = await wait_for(front, session, make, what, timeout, submit=not array_._is_submitted)
-    assert isinstance(reply, ObjectsFetched)
-    return await _take(front, array_, indices, reply)
-
-
-async def _take(front: Front, array_: TaskArray, indices: Sequence[int], reply: ObjectsFetched) -> list[Any]:
-    """Decode the values in an answer; large ones are read from a worker. Ends before a value for which the answer had
-    no room, but not before the first."""
-    values: list[Any] = []
+def _wanted(array_: TaskArray, indices: Sequence[int]) -> Wanted:
+    numbers = array("I", map(array_._first.__add__, indices))
     static = array_._shape.outputs[0]
-    nothing: list[bytes | None] = [None] * len(indices)
-    columns = (indices, reply.values or nothing, reply.infos or nothing, reply.sizes)
-    for index, value, info, size in zip(*columns, strict=True):
-        if value is None and values and size < SMALL:
-            break
-        if value is None or static.data_type is DataType.DIRECTORY:
-            values += await fetch_results(front, array_._session, [array_._output(index)], None)
-        elif info == PICKLE5_INFO:
-            values.append(decode_pickle5(value))
-        else:
-            content_type = (unpack(info).get("content_type") if info else None) or static.content_type
-            values.append(decode_value(value, content_type) if has_codec(content_type) else value)
-    return values
+    output = lambda position: array_._output(indices[position])  # noqa: E731
+    return Wanted(array_._session, numbers, lambda _: static, output, repr(array_))
 
 
 async def wait_for_members(array_: TaskArray, timeout: float | None, progress: bool) -> None:
@@ -124,7 +89,8 @@ class OrderedBatches:
         stop = min(position + WINDOW, len(array_))
         states = await ask_states(self._front, array_._session, array_._output_numbers(position, stop))
         finished = next((k for k, state in enumerate(states) if state != DataObjectState.finished), len(states))
-        values = await fetch(self._front, array_, range(position, position + max(1, finished)), None)
+        indices = range(position, position + max(1, finished))
+        values = await fetch_some(self._front, _wanted(array_, indices), None, submit=False)
         self._position += len(values)
         return values
 
@@ -146,7 +112,7 @@ class UnorderedBatches:
             return []
         if not self._found:
             self._found = await self._finished()
-        values = await fetch(self._front, array_, self._found, None)
+        values = await fetch_some(self._front, _wanted(array_, self._found), None, submit=False)
         for index in self._found[: len(values)]:
             del self._waiting[index]
         self._found = self._found[len(values) :]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rain.client.front import Front, SubmitFront
     from rain.client.graph import Graph
     from rain.client.registry import Item
+    from rain.client.shape import TaskShape
     from rain.common.data_instance import DataInstance
     from rain.common.states import TaskState
 
@@ -101,8 +102,9 @@ class BaseSession:
         self._known_failure = ""
         self._templates: dict[bytes, int] = {}
         self._static_data: dict[Any, DataObject] = {}
-        #: inputs of calls that need nothing but the function, by the function; shared by these calls
-        self._functions: dict[DataObject, tuple[DataObject]] = {}
+        self._coded_shapes: dict[TaskShape, TaskShape] = {}
+        #: inputs of calls that need nothing but the function, by what stands for it; shared by these calls
+        self._functions: dict[Any, tuple[DataObject]] = {}
         self._large_constants: dict[bytes, DataObject] = {}
         if default:
             self.set_as_default()

@@ -53,6 +53,15 @@ class BlockingFront:
         """A question whose answer may take long."""
         return self.connection.wait(make, what, session=session, timeout=timeout)
 
+    def ask_ahead(self, make: Callable[[int], Message], what: str, *, session: int) -> Request:
+        """A question whose answer is waited for later."""
+        (request,) = self.connection.begin([(make, what)], session)
+        return request
+
+    async def finish(self, request: Request, timeout: float | None) -> Reply | Failure:
+        """Wait for the answer of `ask_ahead`."""
+        return self.connection.finish(request, timeout)
+
     async def submit(self, session: BaseSession) -> None:
         """Submit what was built in a session."""
         with cast("Session", session)._submitting:

@@ -90,7 +90,7 @@ class Client(BaseClient[Session]):
 
     def _attach(self, connection: Connection, target: Target, cluster: LocalCluster | None = None) -> None:
         self._connection = connection
-        self._data = DataClient(target.secret, avoid=AVOID)
+        self._data = DataClient(target.secret, avoid=AVOID, maps=True)
         connection.at_end(self._data.close)  # a transfer under way learns of the loss
         finalize(self, _close_own, self._data, os.getpid())
         self._blocking_front = BlockingFront(connection, self._data)

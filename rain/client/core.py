@@ -27,6 +27,7 @@ from rain.protocol.messages import (
     Specs,
     States,
     TaskList,
+    ValuesFetched,
     WaitDone,
 )
 
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from rain.protocol.messages import Message
 
 Reply: TypeAlias = (
-    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | Infos | States | Counts | Cancelled | "
-    "Explained | ServerInfo | TaskList | ObjectList | Specs"
+    "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | ValuesFetched | Infos | States | Counts | "
+    "Cancelled | Explained | ServerInfo | TaskList | ObjectList | Specs"
 )
 _REPLIES = (
-    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, Infos, States, Counts, Cancelled, Explained,
-    ServerInfo, TaskList, ObjectList, Specs,
+    SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, ValuesFetched, Infos, States, Counts, Cancelled,
+    Explained, ServerInfo, TaskList, ObjectList, Specs,
 )  # fmt: skip
 
 HEARTBEAT_INTERVAL = 5.0

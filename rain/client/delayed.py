@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 from rain.client.active import get_active_session
-from rain.client.arguments import ArgumentPacker
+from rain.client.arguments import ArgumentPacker, pack_plain_args
+from rain.client.caching import with_code
 from rain.client.data import CONSTANT, DataObject
-from rain.client.handles import delayed_task
+from rain.client.handles import CallTask, DelayedTask, new_call
 from rain.client.options import DEFAULT_CPUS, read_options
 from rain.client.output import OutputSpec
 from rain.client.shape import TaskShape, object_shape
 from rain.client.site import here
-from rain.client.task import Task, call_task
 from rain.common.errors import RainException
 from rain.common.packing import cloud_dump, cloudpickle
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rain.client.base import BaseSession
+    from rain.client.task import Task
 
 TASK_TYPE = "py/"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -65,6 +66,7 @@ class Delayed:
         self.__doc__ = getattr(fn, "__doc__", None)
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__wrapped__ = fn
+        self._key: Any = fn if _is_hashable(fn) else object()
         self._session: BaseSession | None = None
         self._options: dict[str, Any] = {"name": self.__name__, "cpus": DEFAULT_CPUS}
         self._change(task_options)
@@ -76,6 +78,7 @@ class Delayed:
         self._options = {**self._options, **changes}
         options = read_options(**self._options)
         self.default_name = options.name or self.__name__
+        self._needs_code = options.cache is True
         config: dict[str, Any] = {"plain": True}
         encodings = [output.encode for output in self.outputs.outputs]
         if any(encodings):
@@ -102,39 +105,35 @@ class Delayed:
             RainException: no active session; an argument cannot be pickled.
             SessionException: the session is closed.
         """
-        if self._signature is not None and (kwargs or not self._required <= len(args) <= self._positional):
+        if (kwargs or not self._required <= len(args) <= self._positional) and self._signature is not None:
             self._signature.bind(*args, **kwargs)
         session = self._session or get_active_session()
-        session._check_open()
-        packer = ArgumentPacker(session)
-        packed, inputs = packer.pack(args, kwargs)
-        function = self._function(session)
-        if packer.constants:
-            packer.register()
-        alone = session._functions.get(function)
-        if alone is None:
-            alone = session._functions[function] = (function,)
-        inputs = alone + inputs if inputs else alone
-        if not self.keep:
-            return call_task(self._shape, packed, inputs, session)
-        task = delayed_task(self._shape, packed, inputs, here())
-        session._register(*task._outputs, task)
-        return task
+        packed = None if kwargs else pack_plain_args(args)
+        inputs: tuple[DataObject, ...] | None = session._functions.get(self._key)
+        if packed is None or inputs is None:
+            session._check_open()
+            packer = ArgumentPacker(session)
+            packed, others = packer.pack(args, kwargs)
+            alone = inputs or self._alone(session)
+            if packer.constants:
+                packer.register()
+            inputs = alone + others if others else alone
+        shape = with_code(self._shape, self.fn, session) if self._needs_code else self._shape
+        return new_call(DelayedTask if self.keep else CallTask, shape, packed, inputs, session, here())
+
+    def _alone(self, session: BaseSession) -> tuple[DataObject]:
+        """The inputs of calls without data objects; one tuple for all of them."""
+        return session._functions.setdefault(self._key, (self._function(session),))
 
     def _function(self, session: BaseSession) -> DataObject:
         """The function as a kept constant of the session."""
-        try:
-            known = session._static_data.get(self.fn)
-            key: Any = self.fn
-        except TypeError:  # not hashable
-            key = ("function", id(self))
-            known = session._static_data.get(key)
+        known = session._static_data.get(self._key)
         if known is None:
             known = DataObject.__new__(DataObject)
             known._fill(object_shape(self.__name__, "cloudpickle"), CONSTANT, function_blob(self.fn))
             known._keep = True
             session._register(known)
-            session._static_data[key] = known
+            session._static_data[self._key] = known
         return known
 
     def __repr__(self) -> str:
@@ -194,6 +193,14 @@ def _by_value(fn: Any) -> Iterator[None]:
 def _is_installed(module: types.ModuleType) -> bool:
     path = getattr(module, "__file__", None)
     return path is None or path.startswith(_INSTALLED)
+
+
+def _is_hashable(fn: Any) -> bool:
+    try:
+        hash(fn)
+    except TypeError:
+        return False
+    return True
 
 
 def _signature(fn: Callable[..., Any]) -> tuple[inspect.Signature | None, int, int]:

@@ -53,6 +53,12 @@ class Front(Protocol):
     ) -> Reply | Failure:
         """A question whose answer may take long."""
 
+    def ask_ahead(self, make: Callable[[int], Message], what: str, *, session: int) -> Request:
+        """A question whose answer is waited for later, by `finish`; `drop` ends it."""
+
+    async def finish(self, request: Request, timeout: float | None) -> Reply | Failure:
+        """Wait for the answer of `ask_ahead`, as `wait` does."""
+
     async def submit(self, session: BaseSession) -> None:
         """Submit what was built in a session, one submit after another."""
 

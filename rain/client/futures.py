@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.client.array import TaskArray
-from rain.client.array_results import BATCH, values_of
+from rain.client.array_results import values_of
 from rain.client.asking import submit, wait_for
+from rain.client.bulk import BATCH
+from rain.client.call_results import are_calls, is_any_unsubmitted, keep_calls, results_of_calls
 from rain.client.core import result_of as answer_of
 from rain.client.data import DataObject
 from rain.client.deadlines import deadline_of, remaining
@@ -261,9 +263,14 @@ async def gather_results(
 ) -> Any:
     """See `gather`; `front_of` gives the front by which a session is asked."""
     nest = items[0] if len(items) == 1 and not isinstance(items[0], (Task, DataObject)) else list(items)
+    deadline = deadline_of(timeout)
+    if type(nest) is list and nest and not return_exceptions and are_calls(nest) and keep_calls(nest):
+        front = front_of(nest[0]._session)
+        if is_any_unsubmitted(nest):
+            await submit(front, nest[0]._session)
+        return await results_of_calls(front, nest, remaining(deadline))
     leaves: dict[Leaf, Any] = {}
     _collect(nest, leaves)
-    deadline = deadline_of(timeout)
     for leaf in leaves:
         _keep(leaf)
     await _submit(leaves, front_of)
@@ -341,6 +348,9 @@ async def _fetch_all(leaves: dict[Leaf, Any], front_of: FrontOf, deadline: float
             by_session.setdefault(leaf._session, []).append(leaf)
     for session, things in by_session.items():
         front = front_of(session)
+        if are_calls(things) and keep_calls(things):
+            leaves.update(zip(things, await results_of_calls(front, things, remaining(deadline)), strict=True))
+            continue
         bare = [thing for thing in things if not objects_of(thing)]
         if bare:
             await wait_for(front, session, *_wait_question(session, bare), remaining(deadline))

@@ -1,27 +1,73 @@
 """Handles of delayed tasks, which the session holds only weakly once they are submitted.
 
-When the last reference to a kept output is gone, its finaliser notes the number; the client's background thread unkeeps
-what was noted. Finalisers never talk to the server.
+When the last reference to a kept output, or to a task that stands for it, is gone, a finaliser notes the number; the
+client's background thread unkeeps what was noted. Finalisers never talk to the server.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rain.client.data import CONSTANT, OUTPUT, DataObject, output_object
 from rain.client.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rain.client.array import TaskArray
     from rain.client.base import BaseSession
     from rain.client.shape import ObjectShape, TaskShape
     from rain.client.site import Site
 
 
-class DelayedTask(Task):
-    """A call of a delayed function whose outputs are kept as long as somebody refers to them."""
+class CallTask(Task):
+    """A call of a Python function.
 
-    __slots__ = ()
+    There are no handles of the outputs until somebody asks for one; till then the task stands for them.
+    """
+
+    __slots__ = ("_gap", "_keeps", "_made")
+
+    _OUTPUT: ClassVar[type[DataObject]] = DataObject
+
+    _args: bytes
+    _gap: int
+    """How far the number of the first output is below that of the task."""
+    _made: tuple[DataObject, ...] | None
+    _keeps: bool
+    """Whether the outputs are kept, as long as there are no handles."""
+
+    @property
+    def _outputs(self) -> tuple[DataObject, ...]:  # type: ignore[override]
+        made = self._made
+        return self._make_outputs() if made is None else made
+
+    def _make_outputs(self) -> tuple[DataObject, ...]:
+        session = self._session
+        with session._lock:
+            made = self._made
+            if made is None:
+                made = self._made = tuple(map(self._make_output, self._shape.outputs, self._output_numbers()))
+                if self._is_submitted:
+                    session._registry.know(self, made)
+            return made
+
+    def _make_output(self, shape: ObjectShape, number: int) -> DataObject:
+        output = _new_object(self._OUTPUT)
+        output._shape = shape
+        output._role = OUTPUT
+        output._data = None
+        output._keep = self._keeps
+        output._own_spec = None
+        output._own_state = None
+        output._told = None
+        output._session = self._session
+        output._number = number
+        return output
+
+    def _output_numbers(self) -> range:
+        first = self._number - self._gap
+        return range(first, first + len(self._shape.outputs))
 
 
 class DelayedOutput(DataObject):
@@ -35,7 +81,21 @@ class DelayedOutput(DataObject):
             session._dropped.append((session.session_id, self._number, 1))
 
 
-class ArrayTask(DelayedTask):
+class DelayedTask(CallTask):
+    """A call of a delayed function whose outputs are kept as long as somebody refers to them."""
+
+    __slots__ = ()
+
+    _OUTPUT = DelayedOutput
+
+    def __del__(self) -> None:
+        if self._made is None:
+            session = self._session
+            if session.active and self._number < session._submitted:
+                session._dropped.append((session.session_id, self._number - self._gap, len(self._shape.outputs)))
+
+
+class ArrayTask(Task):
     """A member of a `TaskArray`, made on demand."""
 
     __slots__ = ("_array",)
@@ -73,14 +133,27 @@ class FoundObject(DataObject):
 
 WEAK_TYPES: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayTask, ArrayOutput, FoundTask, FoundObject})
 """What a session does not hold once it is submitted."""
-_OWNED = frozenset({DelayedOutput, ArrayOutput})
-_new_task = DelayedTask.__new__
-_new_output = DelayedOutput.__new__
+OWNED = frozenset({DelayedOutput, ArrayOutput})
+"""Handles that own a kept result."""
+_new_call = CallTask.__new__
+_new_object = DataObject.__new__
 
 
-def delayed_task(shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], site: Site) -> DelayedTask:
-    """A task with kept outputs, not registered yet."""
-    task: DelayedTask = _new_task(DelayedTask)
+def new_call(
+    kind: type[CallTask],
+    shape: TaskShape,
+    args: bytes,
+    inputs: tuple[DataObject, ...],
+    session: BaseSession,
+    site: Site,
+) -> CallTask:
+    """Make and register a call; a `DelayedTask` keeps its outputs. The hot path of delayed and remote functions.
+
+    Raises:
+        SessionException: the session is closed.
+    """
+    task = _new_call(kind)
+    task._made = ()
     task._shape = shape
     task._args = args
     task._inputs = inputs
@@ -88,18 +161,16 @@ def delayed_task(shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], 
     task._own_state = None
     task._info = None
     task._stack = site
-    outputs = []
-    for one in shape.outputs:
-        output: DelayedOutput = _new_output(DelayedOutput)
-        output._shape = one
-        output._role = OUTPUT
-        output._data = None
-        output._keep = True
-        output._own_spec = None
-        output._own_state = None
-        output._told = None
-        outputs.append(output)
-    task._outputs = tuple(outputs)
+    task._session = session
+    task._keeps = kind is DelayedTask
+    lock = session._lock
+    lock.acquire()  # `with` takes twice as long
+    try:
+        if not session.active:
+            session._check_open()
+        session._registry.add_call(task)
+    finally:
+        lock.release()
     return task
 
 
@@ -114,7 +185,7 @@ def found_task(shape: TaskShape, inputs: tuple[DataObject, ...], outputs: tuple[
     task._own_state = None
     task._info = None
     task._stack = ()
-    loosen_inputs(task)
+    loosen_inputs((task,))
     return task
 
 
@@ -126,11 +197,16 @@ def found_object(shape: ObjectShape, *, keep: bool, made_by_task: bool) -> Found
     return made
 
 
-def loosen_inputs(task: Task) -> None:
-    """A submitted task does not keep its inputs: handles that do are replaced by ones that do not."""
-    inputs = task._inputs
-    if not _OWNED.isdisjoint(map(type, inputs)):
-        task._inputs = tuple(_loose(dataobj) if type(dataobj) in _OWNED else dataobj for dataobj in inputs)
+def loosen_inputs(tasks: Iterable[Task]) -> None:
+    """Submitted tasks do not keep their inputs: handles that do are replaced by ones that do not."""
+    loose: dict[DataObject, DataObject] = {}
+    for task in tasks:
+        inputs = task._inputs
+        if not OWNED.isdisjoint(map(type, inputs)):
+            for dataobj in inputs:
+                if dataobj not in loose:
+                    loose[dataobj] = _loose(dataobj) if type(dataobj) in OWNED else dataobj
+            task._inputs = tuple([loose[dataobj] for dataobj in inputs])
 
 
 def _loose(dataobj: DataObject) -> DataObject:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rain.client.base import BaseSession
     from rain.client.blocking_front import BlockingFront
-    from rain.client.core import Reply
+    from rain.client.core import Reply, Request
     from rain.common.failure import Failure
     from rain.protocol.messages import Message
 
@@ -35,8 +35,8 @@ class ListeningFront:
     def __init__(self, blocking: BlockingFront) -> None:
         self._blocking = blocking
         self.listen = blocking.listen
-        self.drop = blocking.drop
         self.issue_warnings = blocking.issue_warnings
+        self._mailboxes: dict[int, LoopMailbox] = {}
 
     async def ask(
         self, make: Callable[[int], Message], what: str, *, session: int = 0, timeout: float | None = None
@@ -48,17 +48,33 @@ class ListeningFront:
         self, make: Callable[[int], Message], what: str, *, session: int, timeout: float | None
     ) -> Reply | Failure:
         """A question whose answer may take long."""
-        if timeout == 0:
-            return await asyncio.to_thread(self._blocking.connection.wait, make, what, session=session, timeout=0)
+        return await self.finish(self.ask_ahead(make, what, session=session), timeout)
+
+    def ask_ahead(self, make: Callable[[int], Message], what: str, *, session: int) -> Request:
+        """A question whose answer is waited for later."""
         mailbox = LoopMailbox()
         request = self.listen(make, what, session=session, on_done=mailbox.put)
+        self._mailboxes[request.seq] = mailbox
+        return request
+
+    async def finish(self, request: Request, timeout: float | None) -> Reply | Failure:
+        """Wait for the answer of `ask_ahead`."""
         try:
-            return result_of(await mailbox.next(timeout))
+            if timeout == 0:
+                return await asyncio.to_thread(self._blocking.connection.finish, request, 0)
+            return result_of(await self._mailboxes[request.seq].next(timeout))
         except TimeoutError as error:
-            raise RainTimeoutError(f"Timeout of {timeout} s expired while {what}; the work goes on") from error
+            raise RainTimeoutError(
+                f"Timeout of {timeout} s expired while {request.what}; the work goes on"
+            ) from error
         finally:
-            if not request.done:
-                self.drop(request)
+            self.drop(request)
+
+    def drop(self, request: Request) -> None:
+        """Nobody wants the answer of a request any more."""
+        self._mailboxes.pop(request.seq, None)
+        if not request.done:
+            self._blocking.drop(request)
 
     async def submit(self, session: BaseSession) -> None:
         """Submit what was built in a session."""

@@ -216,6 +216,15 @@ class LoopFront:
         request.on_done = on_done
         return request
 
+    def ask_ahead(self, make: Callable[[int], Message], what: str, *, session: int) -> Request:
+        """A question whose answer is waited for later."""
+        (request,) = self._open([(make, what)], session)
+        return request
+
+    async def finish(self, request: Request, timeout: float | None) -> Reply | Failure:
+        """Wait for the answer of `ask_ahead`."""
+        return await self._finish(request, timeout, is_wait=True)
+
     def drop(self, request: Request) -> None:
         """Nobody wants the answer of a request any more."""
         request.on_done = None
@@ -453,7 +462,7 @@ async def open_front(target: Target, *, timeout: float | None, connection_timeou
         if isinstance(error.__cause__, TimeoutError):
             raise RainTimeoutError(str(error)) from error.__cause__
         raise
-    data = LoopDataClient(target.secret, avoid=AVOID)
+    data = LoopDataClient(target.secret, avoid=AVOID, maps=True)
     return LoopFront(channel, receiver, data, str(target.address), request_timeout=timeout)
 
 

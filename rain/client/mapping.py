@@ -12,6 +12,7 @@ import msgpack
 
 from rain.client.arguments import LARGE, ArgumentPacker
 from rain.client.array import TaskArray
+from rain.client.caching import with_code
 from rain.client.data import DataObject, to_dataobj
 from rain.client.delayed import Delayed
 from rain.client.embedding import reference_pickle
@@ -52,7 +53,8 @@ def map_tasks(
     if function_packer.constants:
         function_packer.register()
     numbers = array("I", [dataobj._number for dataobj in held]) if inputs is None and counts is not None else inputs
-    return TaskArray(session, delayed._shape, function, packed, counts, numbers, held, delayed.keep)
+    shape = with_code(delayed._shape, delayed.fn, session) if delayed._needs_code else delayed._shape
+    return TaskArray(session, shape, function, packed, counts, numbers, held, delayed.keep)
 
 
 def _columns(iterables: tuple[Iterable[Any], ...]) -> list[Column]:

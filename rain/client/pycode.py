@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from typing import TYPE_CHECKING, Any, cast, overload
 
-import msgpack
-
 from rain.client.active import get_active_session
+from rain.client.arguments import pack_plain_args
+from rain.client.caching import with_code
 from rain.client.data import CONSTANT, DataObject, to_dataobj
 from rain.client.embedding import InputCollector, collecting, reference_pickle
+from rain.client.handles import CallTask, new_call
 from rain.client.input import Input, InputBase
 from rain.client.options import DEFAULT_CPUS, read_options
 from rain.client.output import OutputBase, OutputSpec
 from rain.client.shape import ObjectShape, TaskOptions, TaskShape
-from rain.client.task import Task, call_task
+from rain.client.site import here
+from rain.client.task import Task
 from rain.common.errors import RainException, RainWarning
 from rain.common.labeled_list import LabeledList
 from rain.common.packing import PLAIN_TYPES, PickledValue, cloud_dump, dump_value, is_plain, pack_args
@@ -35,14 +38,6 @@ MAX_SHAPES = 1000
 """Task shapes remembered per function."""
 
 _RESERVED = ("output", "outputs", "name", "session")
-_NO_KEYWORDS: dict[str, Any] = {}
-_pack_plain: Callable[[Any], bytes] = msgpack.packb
-
-
-def _is_small_and_plain(value: Any) -> bool:
-    kind = type(value)
-    return kind in PLAIN_TYPES and ((kind is not str and kind is not bytes) or len(value) <= MAX_PICKLE // 4)
-
 
 class Remote:
     """A Python function that runs in tasks; made by `remote`.
@@ -95,8 +90,10 @@ class Remote:
         self._session: BaseSession | None = task_options.pop("session", None)
         self._options: dict[str, Any] = {"cpus": cpus, **task_options}
         self._task_options = read_options(name=self.default_name, **self._options)
+        self._needs_code = self._task_options.cache is True
         self._own_names = frozenset(self._signature.parameters).intersection(_RESERVED)
-        self._names, self._required = _simple_form(self._parameters)
+        self._required, self._most = _counts(self._parameters)
+        self._names = self._argument_names(0)
         self._usual_outputs = self.outputs.instantiate()
         self._shapes: dict[tuple[str | None, tuple[str, ...]], TaskShape] = {}
         self._plain_shape = self._usual_shape(None, ())
@@ -119,6 +116,7 @@ class Remote:
         copy._options = {**self._options, **task_options}
         copy.cpus = copy._options["cpus"]
         copy._task_options = read_options(name=copy.default_name, **copy._options)
+        copy._needs_code = copy._task_options.cache is True
         copy._shapes = {}
         copy._plain_shape = copy._usual_shape(None, ())
         return copy
@@ -140,17 +138,20 @@ class Remote:
             outputs = None if "outputs" in own else kwargs.pop("outputs", None)
             name = None if "name" in own else kwargs.pop("name", None)
             session = session if "session" in own else kwargs.pop("session", None) or session
-        names = self._names
-        if kwargs or names is None or not self._required <= len(args) <= len(names):
+        if kwargs or not self._required <= len(args) <= self._most:
             bound = self._signature.bind(None, *args, **kwargs)
             args, kwargs = bound.args[1:], bound.kwargs
-            names = self._argument_names(len(args))
         if session is None:
             session = get_active_session()
         session._check_open()
         function = session._static_data.get(self.fn)
+        if function is not None and not kwargs and output is outputs is name is None:
+            plain = pack_plain_args(args, MAX_PICKLE // 4)
+            if plain is not None and not self._needs_code:
+                alone = session._functions.get(function) or session._functions.setdefault(function, (function,))
+                return new_call(CallTask, self._plain_shape, plain, alone, session, here())
         blob = None if function is not None else self._function_blob()
-        packed, collector = self._pack(names, args, kwargs)
+        packed, collector = self._pack(args, kwargs)
         if collector is None:
             labels: tuple[str, ...] = ()
             inputs: tuple[DataObject, ...] = ()
@@ -162,9 +163,11 @@ class Remote:
             shape = self._usual_shape(name, labels)
         else:
             shape = self._plain_shape
+        if self._needs_code:
+            shape = with_code(shape, self.fn, session)
         if function is None:
             function = _add_function(session, self.fn, cast(bytes, blob), self.default_name)
-        return call_task(shape, packed, (function, *inputs), session)
+        return new_call(CallTask, shape, packed, (function, *inputs), session, here())
 
     def _usual_shape(self, name: str | None, labels: tuple[str, ...]) -> TaskShape:
         """A shape with the declared outputs; many calls share it."""
@@ -189,25 +192,22 @@ class Remote:
         )
 
     def _argument_names(self, count: int) -> list[str]:
-        """Names of positional arguments: those of `*args` are `args[i]`."""
+        """Names of at least `count` positional arguments, if there are so many: those of `*args` are `args[i]`."""
         names: list[str] = []
         for parameter in self._parameters[1:]:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
                 break
             names.append(parameter.name)
-        return names[:count]
+        return names
 
-    def _pack(
-        self, names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[bytes, InputCollector | None]:
+    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, InputCollector | None]:
         """The packed arguments, and the data objects inside them if there are any."""
-        if not kwargs and all(map(_is_small_and_plain, args)):
-            try:
-                return _pack_plain((args, _NO_KEYWORDS)), None
-            except (OverflowError, UnicodeEncodeError):
-                pass  # a large int, or a str with surrogates: these are pickled
+        plain = None if kwargs else pack_plain_args(args, MAX_PICKLE // 4)
+        if plain is not None:
+            return plain, None
         collector = InputCollector()
+        names = self._names if len(args) <= len(self._names) else self._argument_names(len(args))
         with collecting(collector):
             packed_args = [
                 self._pack_one(name, value, collector) for name, value in zip(names, args, strict=False)
@@ -232,7 +232,7 @@ class Remote:
         return packed
 
     def _pack_value(self, name: str, value: Any, collector: InputCollector) -> PickledValue:
-        if type(value) is Task or type(value) is DataObject:
+        if isinstance(value, (Task, DataObject)):
             return PickledValue(reference_pickle(*collector.add(to_dataobj(value))))
         started = time.perf_counter()
         blob = _dump(value)
@@ -321,13 +321,15 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(fn)
 
 
-def _simple_form(parameters: list[inspect.Parameter]) -> tuple[list[str] | None, int]:
-    """Names and number of required ones, where all arguments can be given by position; names None otherwise."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if any(parameter.kind not in positional for parameter in parameters):
-        return None, 0
-    required = sum(parameter.default is parameter.empty for parameter in parameters[1:])
-    return [parameter.name for parameter in parameters[1:]], required
+def _counts(parameters: list[inspect.Parameter]) -> tuple[int, int]:
+    """Between how many arguments by position need no further check, if there are no others; the first parameter is the
+    context. No number is between them where a keyword is required."""
+    if any(one.kind is one.KEYWORD_ONLY and one.default is one.empty for one in parameters):
+        return 1, 0
+    kinds = [one.kind for one in parameters]
+    positional = [one for one in parameters[1:] if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
+    return sum(one.default is one.empty for one in positional), most
 
 
 def _inputs(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from bisect import bisect_right
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from rain.client.alike import AlikeTasks, grouped, used_objects
-from rain.client.handles import WEAK_TYPES, loosen_inputs
+from rain.client.alike import AlikeTasks, divided, submittable, used_objects
+from rain.client.call_block import CallBlock
+from rain.client.handles import OWNED, CallTask, DelayedTask, loosen_inputs
 from rain.client.task import Task
 from rain.common.ids import FIRST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rain.client.array import TaskArray
     from rain.client.base import BaseSession
@@ -22,17 +25,50 @@ Thing: TypeAlias = "Task | DataObject"
 Item: TypeAlias = "Task | DataObject | TaskArray"
 
 _FIRST_SWEEP = 10_000
+_SHORT = 32
+"""Submitted calls of shorter blocks are known one by one."""
+
+
+@contextmanager
+def _gc_paused() -> Iterator[None]:
+    """While many small objects are made that are no garbage, there is nothing to collect."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Block:
-    """Things with consecutive numbers, or one task array. A thing that is held weakly is None here."""
+    """Things with consecutive numbers."""
 
-    __slots__ = ("array", "first", "things")
+    __slots__ = ("first", "things")
 
-    def __init__(self, first: int, array: weakref.ref[TaskArray] | None = None) -> None:
+    def __init__(self, first: int) -> None:
         self.first = first
-        self.things: list[Thing | None] = []
-        self.array = array
+        self.things: list[Thing] = []
+
+    def find(self, number: int) -> Thing | None:
+        offset = number - self.first
+        return self.things[offset] if offset < len(self.things) else None
+
+
+class _ArrayBlock:
+    """A task array."""
+
+    __slots__ = ("array", "first")
+
+    def __init__(self, first: int, array: TaskArray) -> None:
+        self.first = first
+        self.array = weakref.ref(array)
+
+    def find(self, number: int, *, make: bool) -> Thing | None:
+        array = self.array()
+        if array is None or number >= self.first + 2 * len(array):
+            return None
+        return array._find(number, make=make)
 
 
 class Registry:
@@ -49,11 +85,14 @@ class Registry:
     def __init__(self) -> None:
         self.next = FIRST_ID
         self.fixed = FIRST_ID
-        self._blocks: list[_Block] = []
+        self._blocks: list[_Block | _ArrayBlock | CallBlock] = []
         self._submitted_blocks = 0
-        self._open: list[Thing | None] | None = None
+        self._open: list[Thing] | None = None
+        self._open_calls: CallBlock | None = None
         self._unsubmitted_arrays: dict[int, TaskArray] = {}
         self._weak: dict[int, weakref.ref[Thing]] = {}
+        """By number; that of an output of which there is no handle has its task."""
+        self._in_blocks = 0
         self._sweep_at = _FIRST_SWEEP
         self._has_weak = False
 
@@ -61,7 +100,10 @@ class Registry:
         """Give things their numbers."""
         block = self._open
         if block is None:
-            block = self._open = self._begin(_Block(self.next)).things
+            self._close()
+            made = _Block(self.next)
+            self._blocks.append(made)
+            block = self._open = made.things
         number = self.next
         for thing in things:
             thing._session = session
@@ -70,97 +112,149 @@ class Registry:
             number += 1
         self.next = number
 
+    def add_call(self, call: CallTask) -> None:
+        """Give a call, and its outputs, their numbers."""
+        outputs = len(call._shape.outputs)
+        block = self._open_calls
+        if block is None or block.width != outputs + 1 or block.kind is not type(call):
+            self._close()
+            block = self._open_calls = CallBlock(type(call), self.next, outputs + 1, [])
+            self._blocks.append(block)
+        calls = block.calls
+        call._gap = outputs
+        call._number = number = block.first + len(calls) * block.width + outputs
+        call._made = None if outputs else ()
+        calls.append(call)
+        self.next = number + 1
+
+    def _close(self) -> None:
+        """What is registered next begins a new block. Ctrl-C may have come before `next` followed the last call."""
+        block = self._open_calls
+        if block is not None:
+            self.next = block.first + len(block) * block.width
+        self._open = self._open_calls = None
+
     def add_array(self, array: TaskArray, count: int) -> int:
         """Reserve `count` numbers for a task array; returns the first."""
+        self._close()
         first = self.next
         if not count:
             return first
-        self._begin(_Block(first, weakref.ref(array)))
-        self._open = None
+        self._blocks.append(_ArrayBlock(first, array))
         self._unsubmitted_arrays[first] = array
         self.next = first + count
         return first
-
-    def _begin(self, block: _Block) -> _Block:
-        self._blocks.append(block)
-        return block
 
     # --- submitting -------------------------------------------------------------------------------
 
     def unsubmitted(self) -> list[Item]:
         """What is not submitted, in order."""
         items: list[Item] = []
-        for block in self._blocks[self._submitted_blocks :]:
-            if block.array is not None:
-                items.append(self._unsubmitted_arrays[block.first])
-            else:
-                items += block.things  # type: ignore[arg-type]
+        for item in self._waiting():
+            items += item.things() if isinstance(item, CallBlock) else (item,)
         return items
+
+    def _waiting(self) -> Iterator[Item | CallBlock]:
+        for block in self._blocks[self._submitted_blocks :]:
+            if isinstance(block, _ArrayBlock):
+                yield self._unsubmitted_arrays[block.first]
+            elif isinstance(block, CallBlock):
+                yield block
+            else:
+                yield from block.things
 
     def fix(self, number: int) -> None:
         """Somebody knows the number of what is not submitted."""
         self.fixed = max(self.fixed, number + 1)
 
     def take(self) -> tuple[list[Item | AlikeTasks], int]:
-        """What is to be submitted, and the number that follows; later things are not among them."""
-        self._open = None
-        items: list[Item | AlikeTasks] = []
-        used = used_objects(self.unsubmitted())
+        """What is to be submitted, and the number that follows; later things are not among them. Outputs of calls of
+        which there is no handle are not named."""
+        self._close()
+        used = used_objects(self._waiting())
+        waiting: list[_Block | _ArrayBlock | CallBlock] = []
         for block in self._blocks[self._submitted_blocks :]:
-            if block.array is not None:
-                items.append(self._unsubmitted_arrays[block.first])
-            else:
-                items += grouped(block.first, block.things, used, self.fixed)
+            waiting += divided(block, used, self.fixed) if isinstance(block, CallBlock) else (block,)
+        self._blocks[self._submitted_blocks :] = waiting
+        items: list[Item | AlikeTasks] = []
+        for item in self._waiting():
+            items += submittable(item, used) if isinstance(item, CallBlock) else (item,)
         return items, self.next
 
     def submitted(self, end: int) -> None:
         """Everything below the number `end` is submitted."""
-        blocks = self._blocks
-        stay = self._submitted_blocks
-        position = stay
-        while position < len(blocks) and blocks[position].first < end:
-            block = blocks[position]
-            if block.array is not None:
-                self._has_weak = True
-                self._unsubmitted_arrays.pop(block.first)._held = []
-            elif not self._loosen(block):
-                position += 1
-                continue
-            blocks[stay] = block
-            stay += 1
-            position += 1
-        del blocks[stay:position]
-        self._submitted_blocks = stay
-        if len(self._weak) >= self._sweep_at:
+        with _gc_paused():
+            self._loosen_all(end)
+        if len(self._weak) + self._in_blocks >= self._sweep_at:
             self._sweep()
 
-    def _loosen(self, block: _Block) -> bool:
-        """Hold delayed tasks weakly; tells whether something is left to hold strongly."""
-        things, weak, first = block.things, self._weak, block.first
-        held = len(things)
-        if not WEAK_TYPES.isdisjoint(map(type, things)):
-            self._has_weak = True
-            for position, thing in enumerate(things):
-                if thing is not None and type(thing) in WEAK_TYPES:
-                    if isinstance(thing, Task):
-                        loosen_inputs(thing)
-                    weak[first + position] = weakref.ref(thing)
-                    things[position] = None
-                    held -= 1
-        if held and self._has_weak:
-            for thing in things:
-                if isinstance(thing, Task):
-                    loosen_inputs(thing)
-        return bool(held)
+    def _loosen_all(self, end: int) -> None:
+        """Hold weakly what needs no other hold; forget blocks that are not needed any more."""
+        blocks = self._blocks
+        stay = position = self._submitted_blocks
+        while position < len(blocks) and blocks[position].first < end:
+            block = blocks[position]
+            position += 1
+            if isinstance(block, _ArrayBlock):
+                self._has_weak = True
+                self._unsubmitted_arrays.pop(block.first)._held = []
+            elif isinstance(block, CallBlock):
+                if not self._loosen(block):
+                    continue
+            elif self._has_weak:
+                loosen_inputs(thing for thing in block.things if isinstance(thing, Task))
+            blocks[stay] = block
+            stay += 1
+        del blocks[stay:position]
+        self._submitted_blocks = stay
+
+    def _loosen(self, block: CallBlock) -> bool:
+        """Hold delayed tasks weakly; tells whether the block is still needed."""
+        if not OWNED.isdisjoint(map(type, block.inputs())):
+            loosen_inputs(block.calls)
+        if block.kind is not DelayedTask:
+            return True
+        self._has_weak = True
+        self._know_outputs(block.made())
+        if len(block) >= _SHORT:
+            block.loosen()
+            self._in_blocks += len(block)
+            return True
+        self._know_calls(block.calls)
+        return False
+
+    def know(self, call: CallTask, made: Iterable[DataObject]) -> None:
+        """There are handles now of the outputs of a submitted call."""
+        if type(call) is DelayedTask:
+            self._know_outputs(made)
+
+    def _know_outputs(self, made: Iterable[DataObject]) -> None:
+        for output in made:
+            self._weak[output._number] = weakref.ref(output)
+
+    def _know_calls(self, calls: Iterable[CallTask]) -> None:
+        for call in calls:
+            handle = self._weak[call._number] = weakref.ref(call)
+            if call._made is None:
+                self._weak |= dict.fromkeys(call._output_numbers(), handle)
 
     def _sweep(self) -> None:
+        """Forget what nobody refers to."""
         self._weak = {number: handle for number, handle in self._weak.items() if handle() is not None}
-        self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._weak))
-        gone = {id(block) for block in self._blocks if block.array is not None and block.array() is None}
-        if gone:
-            before = self._blocks[: self._submitted_blocks]
-            self._blocks = [block for block in self._blocks if id(block) not in gone]
-            self._submitted_blocks -= sum(id(block) in gone for block in before)
+        kept: list[_Block | _ArrayBlock | CallBlock] = []
+        for block in self._blocks[: self._submitted_blocks]:
+            if isinstance(block, _ArrayBlock) and block.array() is None:
+                continue
+            if isinstance(block, CallBlock) and block.handles:
+                live = block.live()
+                if 2 * len(live) < len(block):
+                    self._know_calls(live)
+                    self._in_blocks -= len(block)
+                    continue
+            kept.append(block)
+        self._blocks[: self._submitted_blocks] = kept
+        self._submitted_blocks = len(kept)
+        self._sweep_at = max(_FIRST_SWEEP, 2 * (len(self._weak) + self._in_blocks))
 
     # --- finding ----------------------------------------------------------------------------------
 
@@ -168,18 +262,15 @@ class Registry:
         """The handle of a number, None if there is none any more. make: members of arrays are made if needed."""
         weak = self._weak.get(number)
         if weak is not None:
-            return weak()
+            thing = weak()
+            if isinstance(thing, CallTask) and thing._number != number:
+                return thing._outputs[number - thing._output_numbers().start]
+            return thing
         position = bisect_right(self._blocks, number, key=lambda block: block.first) - 1
         if position < 0:
             return None
         block = self._blocks[position]
-        if block.array is not None:
-            array = block.array()
-            if array is None or number >= block.first + 2 * len(array):
-                return None
-            return array._find(number, make=make)
-        offset = number - block.first
-        return block.things[offset] if offset < len(block.things) else None
+        return block.find(number, make=make) if isinstance(block, _ArrayBlock) else block.find(number)
 
     def adopt(self, session: BaseSession, number: int, made: Thing) -> Thing:
         """Know a handle of something that is submitted, weakly; returns the handle there is meanwhile, or this one."""
@@ -189,27 +280,28 @@ class Registry:
         made._session = session
         made._number = number
         self._weak[number] = weakref.ref(made)
-        if len(self._weak) >= self._sweep_at:
+        if len(self._weak) + self._in_blocks >= self._sweep_at:
             self._sweep()
         return made
 
     def live(self, *, make: bool = True) -> list[Thing]:
-        """Everything there is a handle of, in order; make: also handles of all members of task arrays."""
-        found: dict[int, Thing] = {}
-        for number, handle in self._weak.items():
-            thing = handle()
-            if thing is not None:
-                found[number] = thing
+        """Everything there is a handle of, in order, with the outputs of delayed tasks; make: also handles of all
+        members of task arrays."""
+        live: list[Thing] = []
         for block in self._blocks:
-            found |= {block.first + k: thing for k, thing in enumerate(block.things) if thing is not None}
+            if isinstance(block, CallBlock):
+                live += block.live()
+            elif isinstance(block, _Block):
+                live += block.things
         for array in self.arrays():
-            for member in list(array) if make else list(array._members.values()):
-                found[member._number] = member
-            for output in list(array._outputs.values()):
-                found[output._number] = output
+            live += list(array) if make else list(array._members.values())
+            live += list(array._outputs.values())
+        live += [thing for thing in [handle() for handle in self._weak.values()] if thing is not None]
+        live += [output for thing in live if isinstance(thing, CallTask) for output in thing._outputs]
+        found = {thing._number: thing for thing in live}
         return [found[number] for number in sorted(found)]
 
     def arrays(self) -> list[TaskArray]:
         """The task arrays somebody refers to."""
-        found = (block.array() for block in self._blocks if block.array is not None)
+        found = (block.array() for block in self._blocks if isinstance(block, _ArrayBlock))
         return [array for array in found if array is not None]

@@ -9,7 +9,7 @@ from rain.client.asking import submit
 from rain.client.data import DataObject
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.fetch import fetch_results
-from rain.client.handles import ArrayOutput
+from rain.client.handles import ArrayOutput, CallTask
 from rain.client.states import ask_states
 from rain.client.waiting import wait_for_all
 from rain.common.errors import RainException, RainTimeoutError
@@ -77,6 +77,10 @@ def prepare(thing: Task | DataObject) -> None:
     Raises:
         RainException: the thing is submitted and not kept.
     """
+    if isinstance(thing, CallTask) and thing._made is None:
+        thing._keeps = thing._keeps or not thing._is_submitted
+        if thing._keeps:
+            return
     outputs = objects_of(thing)
     if not thing._is_submitted:
         for output in outputs:

@@ -94,6 +94,7 @@ class TaskShape:
         has_config: whether `config` is the config of all tasks of this shape, and the bytes of each task are arguments
             of a Python call; otherwise the bytes of each task are its packed config.
         config: see above.
+        code: digest of the function, where results may be cached by it.
     """
 
     task_type: str
@@ -102,11 +103,11 @@ class TaskShape:
     outputs: tuple[ObjectShape, ...]
     has_config: bool = False
     config: Any = None
+    code: bytes = b""
 
     def __post_init__(self) -> None:
         """Raises:
         ValueError: results of such tasks may not be cached.
-        RainException: results cannot be cached yet.
         """
         if self.options.cache is not None:
             _check_cache(self)
@@ -130,6 +131,8 @@ class TaskShape:
         if self.has_config:
             fields["config"] = self.config
         fields |= self.options.to_map()
+        if self.code:
+            fields["cache_code"] = self.code
         if self.labels is not None:
             fields["labels"] = self.labels
         fields["outputs"] = [shape.to_map() for shape in self.outputs]
@@ -148,7 +151,6 @@ def _check_cache(shape: TaskShape) -> None:
         raise ValueError(f"cache= is not allowed for tasks of type {shape.task_type!r}: files outside may change")
     if not shape.outputs:
         raise ValueError("cache= is not allowed for tasks without outputs")
-    raise RainException("The result cache is not available yet; leave cache= out")
 
 
 DEFAULT_OPTIONS = TaskOptions(resources={"cpus": 1})

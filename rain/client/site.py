@@ -21,7 +21,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _getframe = sys._getframe
 
 
-_last: Site = ()
+_last: tuple[tuple[tuple[CodeType, int], ...], Site] = (), ()
+"""What was noted last: code objects and offsets in pairs, and the site."""
 
 
 def here() -> Site:
@@ -30,20 +31,27 @@ def here() -> Site:
     In a loop it is the same tuple again: the garbage collector has less to look at.
     """
     global _last
-    frame: FrameType | None = _getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    known, site = _last
+    caller = _getframe(2)
+    inner: FrameType | None = caller
+    if not known or caller.f_code is not known[0][0]:
+        while inner is not None and inner.f_code.co_filename.startswith(_PACKAGE):
+            inner = inner.f_back
+    frame = inner
+    for code, offset in known:
+        if frame is None or frame.f_lasti != offset or frame.f_code is not code:
+            break
         frame = frame.f_back
-    site: list[CodeType | int] = []
-    left = MAX_FRAMES
-    while frame is not None and left:
-        site.append(frame.f_code)
-        site.append(frame.f_lasti)
+    else:
+        if frame is None or len(known) == MAX_FRAMES:
+            return site
+    pairs: list[tuple[CodeType, int]] = []
+    frame = inner
+    while frame is not None and len(pairs) < MAX_FRAMES:
+        pairs.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-        left -= 1
-    made = tuple(site)
-    if made == _last:
-        return _last
-    _last = made
+    made: Site = tuple(part for pair in pairs for part in pair)
+    _last = tuple(pairs), made
     return made
 
 

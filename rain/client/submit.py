@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from rain.client.alike import AlikeTasks
 from rain.client.array import TaskArray
 from rain.client.data import CONSTANT, DECLARED, DataObject
+from rain.client.handles import CallTask
 from rain.client.specs import edited_task, object_shape
 from rain.client.task import Task
 from rain.common.errors import InvalidRequestError
@@ -149,7 +150,18 @@ class SubmitPacker:
             if dataobj._session is not session:
                 raise _foreign(task, dataobj, "input")
             columns.inputs.append(dataobj._number)
-        outputs = task._outputs
+        if isinstance(task, CallTask) and task._made is None:
+            numbers = task._output_numbers()
+            columns.output_counts.append(len(numbers))
+            columns.outputs.extend(numbers)
+            columns.output_flags += bytes([KEEP if task._keeps else 0]) * len(numbers)
+        else:
+            self._add_outputs(task, shape)
+        columns.nodes += 1 + columns.output_counts[-1]
+        columns.size += _NODE_COST + 4 * len(inputs) + (len(args) if args is not None else 0)
+
+    def _add_outputs(self, task: Task, shape: TaskShape) -> None:
+        columns, session, outputs = self._columns, self._session, task._outputs
         columns.output_counts.append(len(outputs))
         for position, dataobj in enumerate(outputs):
             if dataobj._session is not session:
@@ -160,8 +172,6 @@ class SubmitPacker:
                 self._undefined.pop(dataobj._number, None)
             if dataobj._own_spec is not None:
                 self._add_edited(dataobj, shape.outputs[position])
-        columns.nodes += 1 + len(outputs)
-        columns.size += _NODE_COST + 4 * len(inputs) + (len(args) if args is not None else 0)
 
     def _number_of(self, packed: bytes) -> int:
         number = self._known.get(packed)

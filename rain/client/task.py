@@ -347,36 +347,6 @@ class Task(metaclass=TaskMeta):
         return task_html(self)
 
 
-def call_task(
-    shape: TaskShape, args: bytes, inputs: tuple[DataObject, ...], session: BaseSession, *, keep: bool = False
-) -> Task:
-    """Make and register a task of a known shape: the outputs first, then the task. The hot path of remote calls."""
-    task: Task = _new_task(Task)
-    task._shape = shape
-    task._args = args
-    task._inputs = inputs
-    task._own_spec = None
-    task._own_state = None
-    task._info = None
-    task._stack = here()
-    shapes = shape.outputs
-    if len(shapes) == 1:
-        output = output_object(shapes[0])
-        output._keep = keep
-        task._outputs = (output,)
-        session._register(output, task)
-    else:
-        outputs = tuple(output_object(one) for one in shapes)
-        for output in outputs:
-            output._keep = keep
-        task._outputs = outputs
-        session._register(*outputs, task)
-    return task
-
-
-_new_task = Task.__new__
-
-
 def _read_inputs(inputs: Any) -> tuple[tuple[str | None, ...] | None, tuple[DataObject, ...]]:
     if isinstance(inputs, (str, bytes, DataObject, Task, Mapping)) or not isinstance(inputs, Iterable):
         raise RainException(
@@ -421,4 +391,4 @@ def _output_shape(output: Any) -> ObjectShape:
     return to_output(output).shape
 
 
-__all__ = ["Task", "TaskMeta", "call_task"]
+__all__ = ["Task", "TaskMeta"]

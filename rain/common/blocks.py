@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import msgpack
 
+from rain.common.number_columns import WIDTH, column_sizes, column_value, is_column
+
 LATE = "late"
 """The block took too long; the members behind did not run."""
 FULL = "full"
@@ -36,6 +38,7 @@ class BlockResult:
     Attributes:
         durations: seconds of each member that succeeded, the first ones of the block, in order.
         sizes, values: size of each of their values; the values one after the other.
+        column: code of a column of numbers (`number_columns`), which `values` is then; "" = it is not.
         infos: the different packed object infos among them (None = nothing to tell).
         kinds: position in `infos` of each member's; empty = all have the first, or there is none.
         end: None = all members succeeded. LATE, FULL, STORED, or the failure map of the member behind the reported
@@ -51,16 +54,24 @@ class BlockResult:
     end: str | dict[str, Any] | None = None
     start: float = 0.0
     duration: float = 0.0
+    column: str = ""
 
     @property
     def done(self) -> int:
         """Number of members that are reported as succeeded."""
         return len(self.durations)
 
+    def value(self, position: int, start: int) -> bytes:
+        """One of the values, which begins at `start` unless they are a column."""
+        if self.column:
+            return column_value(self.column, self.values, position)
+        return self.values[start : start + self.sizes[position]]
+
     def pack(self) -> bytes:
         """To bytes."""
-        columns = self.durations.tobytes(), self.sizes.tobytes(), self.values
-        packed = msgpack.packb((*columns, self.infos, self.kinds, self.end, self.start, self.duration))
+        columns = self.durations.tobytes(), b"" if self.column else self.sizes.tobytes(), self.values
+        ending = self.end, self.start, self.duration
+        packed = msgpack.packb((*columns, self.infos, self.kinds, *ending, self.column))
         return cast("bytes", packed)
 
     @classmethod
@@ -71,12 +82,14 @@ class BlockResult:
             ValueError: not well formed.
         """
         try:
-            durations, sizes, values, infos, kinds, end, start, duration = msgpack.unpackb(packed)
-            result = cls(array("f", durations), array("I", sizes), values, infos, kinds, end, start, duration)
+            durations, sizes, values, infos, kinds, end, start, duration, column = msgpack.unpackb(packed)
+            result = cls(array("f", durations), array("I", sizes), values, infos, kinds, end, start, duration, column)
+            if is_column(column, values) and len(values) == WIDTH * result.done:
+                result.sizes = column_sizes(column, values)
+            elif column or len(result.sizes) != result.done or sum(result.sizes) != len(values):
+                raise ValueError("columns of different lengths")
             fits = (
-                len(result.sizes) == result.done
-                and sum(result.sizes) == len(values)
-                and type(infos) is list
+                type(infos) is list
                 and set(map(type, infos)) <= {bytes, type(None)}
                 and type(kinds) is bytes
                 and len(kinds) in (0, result.done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +122,15 @@ class DataInstance:
             return self._data
         path = self._file_path()
         with open(path, "rb") as source:
-            if os.fstat(source.fileno()).st_size < _MAP_FROM:
+            size = os.fstat(source.fileno()).st_size
+            if size < _MAP_FROM:
                 return source.read()
-            return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+            from rain.common.mapping import map_descriptor  # most clients never need it
+
+            try:
+                return map_descriptor(source.fileno(), size)
+            except OSError:  # a process may have only so many mappings
+                return source.read()
 
     def _file_path(self) -> str:
         assert self._path is not None

@@ -1,24 +1,44 @@
 """Content type `pickle5`: a pickle of protocol 5 whose buffers lie beside it.
 
 Little endian: 8 bytes `RAINPK5\\0`, u32 number of buffers N, u32 zero, u64 length of the pickle, N x (u64 offset,
-u64 length), the pickle, then the buffers, each at a multiple of 64 bytes from the start. Loading copies no buffer.
+u64 length), the pickle, then the buffers, each at a multiple of 64 bytes from the start. Loading copies no buffer, but
+for a value that is itself bytes.
 """
 
 from __future__ import annotations
 
 import pickle
 import struct
-from typing import Any
+from itertools import accumulate, pairwise, starmap
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from rain.common.errors import RainException
 from rain.common.packing import cloudpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAGIC = b"RAINPK5\0"
 _HEADER = struct.Struct("<8sIIQ")
 _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
+_BESIDE = 64 << 10
+"""Bytes from which a value that is bytes lies beside the pickle: it is neither copied nor searched then."""
 
+_PLAIN_BYTES = (bytes, bytearray)
 _bare_headers = [_HEADER.pack(MAGIC, 0, 0, length) for length in range(256)]
+
+
+class _Beside:
+    """Pickles bytes or a bytearray as a call of its type with a buffer that is not in the pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type, tuple[pickle.PickleBuffer]]:
+        return type(self._value), (pickle.PickleBuffer(self._value),)
 
 
 def encode_pickle5(value: Any) -> bytes:
@@ -46,6 +66,8 @@ def encode_pickle5_parts(value: Any) -> list[bytes | memoryview]:
 
 
 def _dump(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    if type(value) in _PLAIN_BYTES and len(value) >= _BESIDE:
+        value = _Beside(value)
     try:
         blob = pickle.dumps(value, 5, buffer_callback=buffers.append)
     except Exception:  # a value's own methods may raise anything; cloudpickle has the last word
@@ -101,3 +123,22 @@ def decode_pickle5(data: bytes | bytearray | memoryview) -> Any:
             raise RainException(f"Damaged pickle5 value: a buffer ends at {offset + size} of {len(view)} bytes")
         buffers.append(frozen[offset : offset + size])
     return pickle.loads(view[start : start + length], buffers=buffers)
+
+
+def decode_pickle5_all(data: bytes, sizes: Sequence[int]) -> list[Any]:
+    """Decode values that lie one after the other, which is quick if they are small.
+
+    Raises:
+        RainException, Exception: as for one.
+    """
+    ends = list(accumulate(sizes, initial=0))
+    heads = {(data[start : start + _HEADER.size], end - start) for start, end in pairwise(ends)}
+    if all(starmap(_is_bare, heads)):
+        return [pickle.loads(data[start + _HEADER.size : end]) for start, end in pairwise(ends)]
+    return [decode_pickle5(data[start:end]) for start, end in pairwise(ends)]
+
+
+def _is_bare(header: bytes, size: int) -> bool:
+    """A value of this size that begins like this is a short pickle without buffers."""
+    length = size - _HEADER.size
+    return 0 <= length < len(_bare_headers) and header == _bare_headers[length]

@@ -18,6 +18,10 @@ _PRIORITIES = range(-(1 << 31), 1 << 31)
 _MAX_RETRIES = 1 << 31
 
 
+CACHED_INFO: bytes = msgpack.packb({"cached": True})
+"""The packed info of a task whose result came from the result cache."""
+
+
 def read_template_map(packed: bytes) -> dict[str, Any]:
     """Unpack a template (its keys: rain.protocol.messages).
 
@@ -75,6 +79,14 @@ def _is_str(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, bytes)
+
+
+def _is_cache(value: Any) -> bool:
+    return value is True or isinstance(value, str)
+
+
 def _is_map(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -120,4 +132,6 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "env": _is_environment,
     "labels": _is_label_list,
     "outputs": _is_spec_list,
+    "cache": _is_cache,
+    "cache_code": _is_bytes,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rain.common.number_columns import WIDTH, is_column
 from rain.protocol.limits import ProtocolError
 from rain.protocol.messages import (
     INLINE,
@@ -25,6 +26,7 @@ from rain.protocol.messages import (
     TasksReturned,
     TasksStarted,
     TasksStopped,
+    ValuesFetched,
     WithdrawTasks,
     WorkerRuns,
 )
@@ -125,6 +127,17 @@ def _check_fetched(message: ObjectsFetched) -> None:
     _same_or_empty(message, len(message.sizes), "specs", "infos", "values", "holders")
 
 
+def _check_values(message: ValuesFetched) -> None:
+    if message.column:
+        if message.sizes or not is_column(message.column, message.values):
+            _refuse(message, "values", len(message.values), "bytes of a known column, without sizes")
+    elif sum(message.sizes) != len(message.values):
+        _refuse(message, "values", len(message.values), f"{sum(message.sizes)}, the sum of sizes")
+    _same_or_empty(message, len(message.values) // WIDTH if message.column else len(message.sizes), "kinds")
+    if message.kinds and max(message.kinds) >= len(message.infos):
+        _refuse(message, "infos", len(message.infos), f"more than {max(message.kinds)}, as kinds says")
+
+
 def _check_explained(message: TasksExplained) -> None:
     _same(message, "ids", "counts", "texts")
 
@@ -151,6 +164,7 @@ COLUMN_CHECKS: dict[type[Any], Callable[[Any], None]] = {
     AssignTasks: _check_assign,
     TasksDone: _check_done,
     ObjectsFetched: _check_fetched,
+    ValuesFetched: _check_values,
     Infos: _check_infos,
     GetCounts: _check_stretches,
     TasksExplained: _check_explained,

@@ -20,6 +20,13 @@ OK, NOT_HERE, UNREADABLE = 0, 1, 2
 TAR = 1
 """Flag of an answer: the bytes are the tar of a directory."""
 
+PLACE = 2
+"""Flag of an answer to a request with the offset `WHERE`: this side tells places, though not of each value."""
+
+WHERE = (1 << 64) - 1
+"""Offset that asks where the value lies: the answer's bytes are a packed place (`rain.net.places`), none if it lies in
+no file or this side does not tell."""
+
 REQUEST_MAGIC = b"RQ01"
 ANSWER_MAGIC = b"RA01"
 

@@ -28,6 +28,8 @@ MAX_DATA_READ = 32 << 20
 MAX_DATA_REQUESTS = 256
 """Most requests that may wait for their answers on one data connection of the server's port."""
 
+MAX_PLACE = 8 << 10
+"""Longest packed place of a value, bytes."""
 
 DATA_STALL_TIMEOUT = 60.0
 """Longest time one side of a data connection may take nothing of what is sent to it, seconds."""

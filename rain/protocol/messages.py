@@ -215,13 +215,15 @@ class FetchObjects:
     """Ask for values; answered by ObjectsFetched when all are finished, or Refused.
 
     unreachable: addresses of holders from which this client could not read; the server then
-    offers others, relays, or recomputes.
+    offers others, relays, or recomputes. joined: the answer may end before the last
+    id, but not before the first, and may be ValuesFetched.
     """
 
     seq: int
     session: int
     ids: U32
     unreachable: list[str]
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,23 @@ class ObjectsFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class ValuesFetched:
+    """Answer to FetchObjects with `joined`: the first of the values asked for, at least one.
+
+    sizes, values: bytes of each; the values one after the other. infos: the different packed object infos among theirs;
+    kinds: position in `infos` of each value's, one byte; empty: all have the first, or there is none. column: code of a
+    column of numbers (`rain.common.number_columns`), which `values` is then, without `sizes`; empty = it is not.
+    """
+
+    seq: int
+    sizes: U32
+    values: bytes
+    infos: Blobs
+    kinds: bytes
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class Infos:
     """Answer to GetInfos, columns in the order asked.
 
@@ -443,6 +462,7 @@ ServerToClient = (
     | Refused
     | WaitDone
     | ObjectsFetched
+    | ValuesFetched
     | Infos
     | States
     | Counts

@@ -149,10 +149,12 @@ def run_digest(session: int, task: int, run: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WorkerWelcome:
-    """Answer to WorkerHello: the incarnation and the worker's id (`IP:PORT`)."""
+    """Answer to WorkerHello: the incarnation, the worker's id (`IP:PORT`), and the result cache (`rain.cache.opening`),
+    empty: there is none."""
 
     incarnation: int
     worker_id: str
+    cache: Map = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

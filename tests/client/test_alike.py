@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rain.client import Session, delayed, gather
+from rain.client import Session, delayed, gather, remote
 from rain.client.alike import FEWEST
+from rain.client.arguments import ArgumentPacker
 from rain.client.client import Client
+from rain.common.errors import RainException
 from rain.protocol.messages import FetchObjects, SubmitBlock, SubmitChunk, UnkeepObjects
 from rain.testing.fake_channel import FakeChannel
 from tests.client.conftest import ScriptedServer, connected
@@ -193,3 +195,180 @@ def test_ids_are_all_there_once_whatever_is_built(plan: list[tuple[str, int]]) -
         for call in calls:
             assert {call._number, call.output._number} <= set(declared)
             assert session._find(call._number) is call
+
+
+# --- handles of outputs -------------------------------------------------------------------------------
+
+
+def until(condition: Any) -> None:
+    done = threading.Event()
+    for _ in range(100):
+        if condition():
+            return
+        done.wait(0.05)
+    raise AssertionError("it did not happen")
+
+
+def unkept(server: ScriptedServer) -> list[int]:
+    return [number for message in server.all(UnkeepObjects) for number in message.ids]
+
+
+@delayed(outputs=2)
+def both(value: int) -> tuple[int, int]:
+    return value, value
+
+
+def test_results_need_no_handles_of_outputs(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(N)]
+    assert gather(calls) == [b"value"] * N
+    assert all(call._made is None for call in calls)  # type: ignore[attr-defined]
+    assert list(server.all(FetchObjects)[0].ids) == [call.output._number for call in calls]
+
+
+@pytest.mark.parametrize("count", [3, N])
+def test_calls_without_handles_of_outputs_are_unkept(session: Session, server: ScriptedServer, count: int) -> None:
+    calls = [double(n) for n in range(count)] + [both(1)]
+    session.submit()
+    first = calls[0]._number - (count if count == N else 1)
+    gone = [calls[-1]._number - 2, calls[-1]._number - 1, first]
+    assert not unkept(server)
+    del calls[-1], calls[0]
+    until(lambda: sorted(unkept(server)) == sorted(gone))
+    assert calls
+
+
+@pytest.mark.parametrize("count", [3, N])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_output_outlives_its_call(session: Session, server: ScriptedServer, count: int, is_late: bool) -> None:
+    calls = [double(n) for n in range(count)]
+    output = None if is_late else calls[1].output
+    session.submit()
+    output = output or calls[1].output
+    number = output._number
+    calls.clear()
+    until(lambda: len(unkept(server)) == count - 1)
+    assert session._find(number) is output
+    assert number not in unkept(server)
+    del output
+    until(lambda: number in unkept(server))
+    assert session._find(number) is None
+
+
+def test_outputs_are_found_by_their_numbers(session: Session, server: ScriptedServer) -> None:
+    calls = [*[both(n) for n in range(2)], *[double(n) for n in range(N)]]
+    session.submit()
+    for call in calls:
+        assert call._made is None  # type: ignore[attr-defined]
+        numbers = list(call._output_numbers())  # type: ignore[attr-defined]
+        assert [session._find(number) for number in numbers] == list(call._outputs)
+    assert {thing._number for thing in session._things} == set(range(10, 10 + 2 + 6 + 2 * N))
+
+
+def test_handles_of_outputs_are_made_once(session: Session, server: ScriptedServer) -> None:
+    calls = [double(n) for n in range(200)]
+    session.submit()
+    found: list[list[Any]] = []
+    threads = [threading.Thread(target=lambda: found.append([call.output for call in calls])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(one is other for row in found for one, other in zip(row, found[0], strict=True))
+
+
+def test_handles_that_are_gone_are_forgotten(session: Session, server: ScriptedServer) -> None:
+    kept = []
+    for _ in range(5):
+        calls = [double(n) for n in range(N)]
+        session.submit()
+        kept.append(calls[7])
+        del calls
+    session._registry._sweep()
+    assert len(session._registry._blocks) == 1  # that of the function
+    assert [session._find(call._number) for call in kept] == kept
+    assert [session._find(call.output._number) for call in kept] == [call.output for call in kept]
+
+
+# --- remote functions ---------------------------------------------------------------------------------
+
+
+@remote
+def increment(ctx: Any, value: int) -> bytes:
+    return b"%d" % (value + 1)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_loop_of_remote_calls_is_a_block(session: Session, server: ScriptedServer, keep: bool) -> None:
+    for n in range(N):
+        call = increment(n)
+        if keep:
+            call.keep_outputs()
+    session.submit()
+    (block,) = blocks(server)
+    assert (block.members, block.keep) == (N, keep)
+    numbers = range(block.first, block.first + 2 * N)
+    things = [session._find(number) for number in numbers]  # the session holds what it has submitted
+    assert [thing._number for thing in things if thing is not None] == list(numbers)
+    if keep:
+        assert gather(things[N:]) == [b"value"] * N
+    else:
+        with pytest.raises(RainException, match="is not kept"):
+            gather(things[N:])
+
+
+def test_results_of_remote_calls_are_kept(session: Session, server: ScriptedServer) -> None:
+    calls = [increment(n) for n in range(N)]
+    assert gather(calls) == [b"value"] * N
+    assert blocks(server)[0].keep
+    assert all(call.output.is_kept() for call in calls)
+    others = [increment(n) for n in range(N)]
+    session.submit()
+    with pytest.raises(RainException, match="is not kept"):
+        gather([*others, increment(1)])
+
+
+def test_kept_ones_stay_apart_from_others(session: Session, server: ScriptedServer) -> None:
+    calls = [increment(n) for n in range(3 * N)]
+    for call in calls[N : 2 * N]:
+        call.output.keep()
+    session.submit()
+    assert [(block.members, block.keep) for block in blocks(server)] == [(N, False), (N, True), (N, False)]
+
+
+def test_numbers_stay_in_step_after_an_interrupt(session: Session, server: ScriptedServer) -> None:
+    """Ctrl-C may come at any instruction: also before the next number is noted."""
+    calls = [double(n) for n in range(3)]
+    session._registry.next -= 2
+    calls.append(double(3))
+    session._registry.next -= 2
+    array_ = session.map(double, range(3))
+    calls.append(double(4))
+    session.submit()
+    numbers = [thing._number for call in [*calls, *array_] for thing in (call, call.output)]
+    assert len(set(numbers)) == len(numbers)
+    assert [session._find(call._number) for call in calls] == calls
+
+
+def test_the_garbage_collector_is_as_it_was(session: Session, server: ScriptedServer) -> None:
+    assert gc.isenabled()
+    for is_on in (True, False):
+        if not is_on:
+            gc.disable()
+        try:
+            calls = [double(n) for n in range(N)]
+            session.submit()
+            assert gc.isenabled() is is_on
+        finally:
+            gc.enable()
+    assert calls
+
+
+def test_calls_that_get_nothing_but_results(session: Session, server: ScriptedServer, monkeypatch: Any) -> None:
+    first, second = double(1), double(2)
+    packer = ArgumentPacker(session)
+    arguments: list[tuple[Any, ...]] = [(first,), (first, second), (second.output, first), (first, first.output)]
+    quick = [packer.pack(args, {}) for args in arguments]
+    monkeypatch.setattr("rain.client.arguments._is_reference", lambda value: False)
+    assert [packer.pack(args, {}) for args in arguments] == quick
+    assert [len(inputs) for _, inputs in quick] == [1, 2, 2, 1]

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 
 from rain.common.blocks import FULL, LATE, STORED, BlockResult, joined
 from rain.common.packing import pack_args
+from rain.common.pickle5 import encode_pickle5
 
 FAILURE = {"kind": "task", "message": "boom", "exception": b"\x80"}
 RESULT = BlockResult(
@@ -98,6 +99,26 @@ def test_the_result_before_its_damage_is_sound():
 def test_malformed_results_are_refused(packed: bytes):
     with pytest.raises(ValueError, match="malformed result of a block"):
         BlockResult.unpack(packed)
+
+
+COLUMN = BlockResult(array("f", [0.5, 0.25]), array("I", [29, 39]), array("q", [7, 300]).tobytes(), [b"i"], column="q")
+
+
+def test_columns_of_numbers():
+    again = BlockResult.unpack(COLUMN.pack())
+    assert again == COLUMN
+    assert [again.value(position, 0) for position in (0, 1)] == [encode_pickle5(7), encode_pickle5(300)]
+    assert [RESULT.value(0, 0), RESULT.value(1, 2)] == [b"aa", b"bbb"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"column": "I"}, {"column": None}, {"values": COLUMN.values[:-1]}, {"values": COLUMN.values[:-8]}, {"column": ""}],
+)
+def test_damaged_columns_are_refused(fields: dict[str, Any]):
+    columns = dataclasses.asdict(COLUMN) | {"durations": COLUMN.durations.tobytes(), "sizes": b""} | fields
+    with pytest.raises(ValueError, match="malformed result of a block"):
+        BlockResult.unpack(msgpack.packb(list(columns.values())))
 
 
 @given(st.binary(max_size=60))

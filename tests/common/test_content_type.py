@@ -12,7 +12,7 @@ from rain.common.content_type import (
     is_type_instance,
     merge_content_types,
 )
-from rain.common.pickle5 import MAGIC, decode_pickle5, encode_pickle5, encode_pickle5_parts
+from rain.common.pickle5 import MAGIC, decode_pickle5, decode_pickle5_all, encode_pickle5, encode_pickle5_parts
 
 KNOWN = [
     None, "", "pickle", "cloudpickle", "pickle5", "json", "cbor", "arrow", "text", "protobuf", "dir",
@@ -156,6 +156,19 @@ class TestPickle5:
         large = "x" * 500
         assert decode_pickle5(encode_pickle5(large)) == large
 
+    @pytest.mark.parametrize("kind", [bytes, bytearray])
+    @pytest.mark.parametrize("size", [(64 << 10) - 1, 64 << 10, 1_000_000])
+    def test_bytes_lie_beside_the_pickle(self, kind, size):
+        value = kind(b"__main__" * (size // 8) + b"x" * (size % 8))
+        data = encode_pickle5(value)
+        loaded = decode_pickle5(data)
+        assert (type(loaded), loaded) == (kind, value)
+        parts = encode_pickle5_parts(value)
+        assert b"".join(parts) == data
+        if size >= 64 << 10:
+            assert parts[-1].obj is value  # not a copy
+            assert all(len(part) < 200 for part in parts[:-1])
+
     def test_buffers_are_aligned_shared_and_read_only(self):
         numpy = pytest.importorskip("numpy")
         first, second = numpy.arange(1000), numpy.arange(5.0)
@@ -168,6 +181,16 @@ class TestPickle5:
         assert (loaded["first"] == first).all()
         assert not loaded["first"].flags.writeable
         assert loaded["second"].base is not None
+
+    def test_many_values_at_once(self):
+        for values in ([], [1, 10**30, "x", None, (1, [2])], [1, "x" * 300, 2], [pickle.PickleBuffer(bytes(100)), 5]):
+            encoded = list(map(encode_pickle5, values))
+            one_by_one = list(map(decode_pickle5, encoded))
+            assert decode_pickle5_all(b"".join(encoded), list(map(len, encoded))) == one_by_one
+
+    def test_damage_among_many_is_told(self):
+        with pytest.raises(RainException, match="Damaged pickle5"):
+            decode_pickle5_all(encode_pickle5(1) + b"x" * 29, [29, 29])
 
     def test_arrays_that_are_not_contiguous(self):
         numpy = pytest.importorskip("numpy")

@@ -79,6 +79,16 @@ def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
     if cls is m.AssignTasks:
         fields["members"] = draw(value("U32", draw(st.sampled_from([0, size]))))
         fields["output_specs"] = draw(value("Blobs", draw(st.sampled_from([0, len(fields["outputs"])]))))
+    if cls is m.ValuesFetched:
+        fields["column"] = draw(st.sampled_from(["", "q", "d"]))
+        lengths = draw(st.lists(st.integers(0, 9), min_size=size, max_size=size))
+        fields["sizes"] = array("I", [] if fields["column"] else lengths)
+        fields["values"] = draw(value("bytes", 8 * size if fields["column"] else sum(fields["sizes"])))
+        fields["infos"] = draw(st.sampled_from([[], [None], [b"info"], [None, b"info"]]))
+        if len(fields["infos"]) < 2:
+            fields["kinds"] = b""
+        else:
+            fields["kinds"] = bytes(draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
     if cls is m.SubmitBlock:
         fields["arg_sizes"] = array("I", draw(st.lists(st.integers(0, 9), max_size=4)))
         fields["args"] = draw(value("bytes", sum(fields["arg_sizes"])))

@@ -145,6 +145,7 @@ ASSIGN = m.AssignTasks(
 DONE = m.TasksDone(
     1, u32(1), u32(1), array("d", [1]), array("d", [1]), [b"i"], array("Q", [1]), [b"i"], [b"v"]
 )  # fmt: skip
+VALUES = m.ValuesFetched(1, u32(1, 0, 2), b"abc", [b"i", None], b"\0\1\0", "")
 BLOCK = m.SubmitBlock(1, [b"t"], 0, 100, 5, 3, u32(9), True, b"abc", u32(1, 2))
 
 
@@ -177,6 +178,13 @@ BLOCK = m.SubmitBlock(1, [b"t"], 0, 100, 5, 3, u32(9), True, b"abc", u32(1, 2))
         dataclasses.replace(DONE, starts=array("d")),
         dataclasses.replace(DONE, values=[b"", b""]),
         m.ObjectsFetched(1, array("Q"), [], [], [b"v"], []),
+        dataclasses.replace(VALUES, values=b"abcd"),
+        dataclasses.replace(VALUES, kinds=b"\0\0"),
+        dataclasses.replace(VALUES, infos=[b"i"]),
+        dataclasses.replace(VALUES, column="q", values=bytes(24)),
+        dataclasses.replace(VALUES, column="q", values=bytes(23), sizes=u32()),
+        dataclasses.replace(VALUES, column="x", values=bytes(24), sizes=u32()),
+        dataclasses.replace(VALUES, column="d", values=bytes(16), sizes=u32()),
         m.Infos(1, b"", [b"i"]),
         m.CancelTasks(1, u32(1), u32(), 0.0),
     ],
@@ -191,7 +199,7 @@ def test_columns_of_different_lengths_are_refused(message: Any):
 def test_the_messages_before_their_damage_are_valid():
     with_blocks = dataclasses.replace(ASSIGN, members=u32(3), output_specs=[b"spec"])
     ended = dataclasses.replace(DONE, blocks=[b"result"], sizes=array("Q"), output_infos=[], values=[])
-    for message in (SUBMIT, ASSIGN, DONE, BLOCK, with_blocks, ended):
+    for message in (SUBMIT, ASSIGN, DONE, BLOCK, VALUES, with_blocks, ended):
         assert decode(encode([message])) == normal(message)
 
 

@@ -80,6 +80,7 @@ struct Message {
     peersProbed @69 :PeersProbed;
     readTaskLog @70 :ReadTaskLog;
     probePeers @71 :ProbePeers;
+    valuesFetched @72 :ValuesFetched;
   }
 }
 
@@ -157,6 +158,7 @@ struct FetchObjects {
   session @1 :UInt32;
   ids @2 :Data;                   # u32
   unreachable @3 :Data;           # msgpack: list of str
+  joined @4 :Bool;
 }
 
 struct UnkeepObjects {
@@ -249,6 +251,15 @@ struct ObjectsFetched {
   holders @5 :Data;               # msgpack: list of lists of str
 }
 
+struct ValuesFetched {
+  seq @0 :UInt64;
+  sizes @1 :Data;                 # u32
+  values @2 :Data;
+  infos @3 :Data;                 # msgpack: list of bin or nil
+  kinds @4 :Data;
+  column @5 :Text;
+}
+
 struct Infos {
   seq @0 :UInt64;
   states @1 :Data;
@@ -327,6 +338,7 @@ struct WorkerInfo {
 struct WorkerWelcome {
   incarnation @0 :UInt32;
   workerId @1 :Text;
+  cache @2 :Data;                 # msgpack: map
 }
 
 struct AssignTasks {
