@@ -16,6 +16,14 @@ def add(first: int, second: int) -> int:
     return first + second
 
 
+def load_numpy(number: int) -> int:
+    """Import numpy, and take so long that all executors do; the number again."""
+    import numpy
+
+    time.sleep(0.05)
+    return int(numpy.int64(number))
+
+
 def make_array(mebibytes: int) -> Any:
     """A large value: an array of bytes, every page written."""
     import numpy

@@ -45,7 +45,7 @@ SYSTEMS = {
     "dask": Entry("dask_system:Dask", "distributed, LocalCluster with its defaults", "dask"),
     "dask_best": Entry(
         "dask_system:TunedDask",
-        "distributed, the scheduler in a process of its own, no nannies, worker-saturation inf, no stealing",
+        "distributed, scheduler in a process of its own, no nannies, worker-saturation inf, no stealing or profiling",
         "dask",
     ),
     "ray": Entry("ray_system:Ray", "remote functions, no dashboard", "ray"),

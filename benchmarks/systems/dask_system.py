@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import dask
 import distributed
 from dask._task_spec import Task, TaskRef
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TWO: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": "ERROR"}
-SCHEDULER = {"WORKER_SATURATION": "inf", "WORK_STEALING": "False"}
+TUNED = {"SCHEDULER__WORKER_SATURATION": "inf", "SCHEDULER__WORK_STEALING": "False", "ADMIN__LOW_LEVEL_LOG_LENGTH": "0",
+         "DIAGNOSTICS__COMPUTATIONS__NFRAMES": "0", "WORKER__PROFILE__ENABLED": "False"}  # fmt: skip
 
 
 class Dask(ByFunctions):
@@ -67,11 +69,12 @@ class Dask(ByFunctions):
 
 
 class TunedDask(Dask):
-    """Workers get all tasks at once and keep them; the scheduler has a process of its own."""
+    """Workers get all tasks at once and keep them; nothing is profiled or logged; the scheduler has its own process."""
 
     def open(self) -> tuple[Any, Any]:
         """Cluster and client."""
         # By the environment, for the scheduler does not inherit the configuration of this process.
-        os.environ.update({f"DASK_DISTRIBUTED__SCHEDULER__{name}": value for name, value in SCHEDULER.items()})
+        os.environ.update({f"DASK_DISTRIBUTED__{name}": value for name, value in TUNED.items()})
+        dask.config.refresh()
         cluster = distributed.SubprocessCluster(worker_class="distributed.Worker", **TWO)
         return cluster, distributed.Client(cluster, direct_to_workers=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import statistics
+import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.functions import ends_of, increment, make_array
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ROLES = ("server", "client", "worker")
 PER_SESSION = 10
 TRANSFERS = 5
+DELETED_SECONDS = 1.2
+"""Until what is not kept any more is surely deleted, and its memory there for the next value."""
 GATE_SECONDS = 3600
 SAMPLE = 100
 
@@ -84,6 +87,7 @@ def transfer(system: System, size: int) -> Metrics:
                 expect("value", result, (size << 20, 7, 7))
                 rates.append((size << 20) / 1e6 / seconds)
                 made.output.unkeep()
+                time.sleep(DELETED_SECONDS)
     rates.pop(0)  # the memory was new
     return {"megabytes_per_second": statistics.median(rates), "mebibytes": size}
 

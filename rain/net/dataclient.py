@@ -10,18 +10,21 @@ import threading
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rain.common.errors import RainException
+from rain.net.places import map_place
 from rain.net.silence import SilentAddresses
-from rain.net.sockets import as_address, open_connection
+from rain.net.sockets import as_address, is_same_machine, open_connection
 from rain.protocol.data import (
     ANSWER_SIZE,
     NOT_HERE,
     OK,
+    PLACE,
+    WHERE,
     DataAnswer,
     DataRequest,
     pack_request,
     unpack_answer,
 )
-from rain.protocol.limits import ProtocolError
+from rain.protocol.limits import MAX_PLACE, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,13 +57,19 @@ class DataUnavailable(RainException):
 
 
 class _Connection:
-    """A data connection, used by one thread at a time."""
+    """A data connection, used by one thread at a time.
+
+    Attributes:
+        fresh: no transfer was done.
+        tells_places: the other side is on this machine and may know files to map.
+    """
 
     def __init__(self, sock: socket.socket, leftover: bytes, timeout: float) -> None:
         if leftover:
             sock.close()
             raise ProtocolError("bytes came on a data connection before any request")
         self.fresh = True
+        self.tells_places = is_same_machine(sock)
         self._socket = sock
         self._header = bytearray(ANSWER_SIZE)
         sock.settimeout(timeout)
@@ -129,6 +138,7 @@ class DataClient:
         timeout: seconds without any progress after which a transfer fails.
         piece: bytes per request.
         avoid: seconds for which an address is not tried again after nobody answered there.
+        maps: ask workers on this machine where values lie, and map these files instead of having them sent.
     """
 
     def __init__(
@@ -139,8 +149,10 @@ class DataClient:
         timeout: float = 30.0,
         piece: int = PIECE,
         avoid: float = 0.0,
+        maps: bool = False,
     ) -> None:
         self._secret = secret
+        self._maps = maps
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._piece = piece
@@ -188,12 +200,15 @@ class DataClient:
         except (OSError, RainException) as error:
             raise source.unavailable(reason_of(error), "connection") from error
 
-    def fetch_bytes(self, address: Address | str, session: int, object_id: int) -> tuple[bytearray, int]:
-        """Fetch a value; return it and the flags.
+    def fetch_bytes(self, address: Address | str, session: int, object_id: int) -> tuple[bytearray | memoryview, int]:
+        """Fetch a value; return it and the flags. A file on this machine is mapped instead: the view is read-only then.
 
         Raises:
             DataUnavailable: with the reason.
         """
+        mapped = self.map_value(address, session, object_id)
+        if mapped is not None:
+            return mapped, 0
         value = bytearray()
 
         def into(size: int, flags: int) -> bytearray:
@@ -211,6 +226,7 @@ class DataClient:
             DataUnavailable: with the reason; the file may hold a part then.
             OSError: the file cannot be written (e.g. the disk is full).
         """
+        mapped = self.map_value(address, session, object_id)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         mapping: mmap.mmap | None = None
 
@@ -221,12 +237,39 @@ class DataClient:
             return mapping
 
         try:
+            if mapped is not None:
+                return _write_all(descriptor, mapped), 0
             return self.fetch(address, session, object_id, into=into)
         finally:
             if mapping is not None:
                 with contextlib.suppress(BufferError):  # the traceback of an error holds views; they end with it
                     mapping.close()
             os.close(descriptor)
+
+    def map_value(self, address: Address | str, session: int, object_id: int) -> memoryview | None:
+        """Map the file in which a worker on this machine keeps a value; None if there is none that can be mapped.
+
+        Raises:
+            DataUnavailable: with the reason.
+        """
+        if not self._maps:
+            return None
+        source = Source(str(address), session, object_id)
+        try:
+            while True:
+                connection = self._take(source.address)
+                if not connection.tells_places:
+                    self._give_back(connection, source.address)
+                    return None
+                answer = self._first_answer(connection, source, WHERE)
+                if answer is not None:
+                    break
+            place = self._receive_place(connection, source, answer)
+            return map_place(place, answer.total) if place else None
+        except DataUnavailable:
+            raise
+        except (OSError, RainException) as error:
+            raise source.unavailable(reason_of(error), "connection") from error
 
     def close(self) -> None:
         """Close all connections; transfers under way fail."""
@@ -238,16 +281,31 @@ class DataClient:
         for connection in connections:
             connection.close()
 
-    def _first_answer(self, connection: _Connection, source: Source) -> DataAnswer | None:
-        """Ask for the first piece; None if a kept connection turned out to be dead."""
+    def _first_answer(self, connection: _Connection, source: Source, offset: int = 0) -> DataAnswer | None:
+        """Ask for the first piece, or the place; None if a kept connection turned out to be dead."""
         try:
-            connection.ask([DataRequest(0, source.session, source.object_id, 0, self._piece)])
+            connection.ask([DataRequest(0, source.session, source.object_id, offset, self._piece)])
             return connection.read_header(0)
         except BaseException as error:
             self._drop(connection)
             if isinstance(error, ConnectionError) and not connection.fresh:
                 return None
             raise
+
+    def _receive_place(self, connection: _Connection, source: Source, answer: DataAnswer) -> bytearray:
+        """The place in an answer, empty without one."""
+        try:
+            if answer.length > MAX_PLACE:
+                raise ProtocolError(f"a place of {answer.length} bytes, at most {MAX_PLACE} are allowed")
+            place = bytearray(answer.length)
+            connection.read_into(memoryview(place))
+        except BaseException:
+            self._drop(connection)
+            raise
+        connection.tells_places = bool(answer.flags & PLACE)
+        self._give_back(connection, source.address)
+        source.check(answer)
+        return place if connection.tells_places else bytearray()
 
     def _receive(
         self,
@@ -334,6 +392,14 @@ class DataClient:
         with self._lock:
             self._busy.discard(connection)
         connection.close()
+
+
+def _write_all(descriptor: int, data: memoryview) -> int:
+    """Write it to an empty file; returns its length."""
+    start = 0
+    while start < len(data):
+        start += os.write(descriptor, data[start : start + PIECE])
+    return start
 
 
 def reason_of(error: Exception) -> str:

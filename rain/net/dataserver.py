@@ -16,6 +16,7 @@ from rain.net.sockets import (
     bind_listening,
     cannot_listen,
     format_name,
+    is_same_machine,
     listening_secret,
     server_handshake,
     shake_hands,
@@ -25,6 +26,7 @@ from rain.protocol.data import (
     OK,
     REQUEST_SIZE,
     UNREADABLE,
+    WHERE,
     DataAnswer,
     DataRequest,
     RequestReader,
@@ -33,6 +35,8 @@ from rain.protocol.data import (
 from rain.protocol.limits import DATA_STALL_TIMEOUT, HANDSHAKE_TIMEOUT, ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rain.protocol.data import DataSource, Piece
     from rain.protocol.handshake import Role, Secret
 
@@ -40,7 +44,7 @@ _log = logging.getLogger("rain.net")
 
 _ROLES: tuple[Role, ...] = ("data",)
 _READ_SIZE = 64 * REQUEST_SIZE
-_WRITE_SIZE = 4 << 20
+_WRITE_SIZE = 1 << 20
 _ACCEPT_PAUSE = 0.1
 _JOIN_TIMEOUT = 5.0
 
@@ -134,10 +138,17 @@ class _Connection:
     def _read(self, request: DataRequest) -> Piece:
         _, session, object_id, offset, length = request
         try:
+            if offset == WHERE:
+                place = self._server.place if is_same_machine(self._socket) else _untold
+                return place(session, object_id)
             return self._server.source.read(session, object_id, offset, length)
         except Exception:
             _log.exception("object %d/%d could not be read for %s", session, object_id, self.peer)
             return UNREADABLE, 0, 0, b""
+
+
+def _untold(session: int, object_id: int) -> Piece:
+    return OK, 0, 0, b""
 
 
 class DataServer:
@@ -151,6 +162,7 @@ class DataServer:
         secret: what the other side must know.
         source: of the values, called from the threads.
         insecure: demand no secret.
+        place: answers where values lie, called from the threads, to peers on this machine; None: that is not told.
         connections: most connections at the same time.
         handshake_timeout: seconds.
 
@@ -169,12 +181,14 @@ class DataServer:
         source: DataSource,
         *,
         insecure: bool = False,
+        place: Callable[[int, int], Piece] | None = None,
         connections: int = 64,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         address = as_address(address)
         self.secret = listening_secret(address, secret, insecure)
         self.source = source
+        self.place = place or _untold
         self.handshake_timeout = handshake_timeout
         try:
             self._socket = bind_listening(address)

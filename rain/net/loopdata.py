@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from rain.common.errors import RainException
 from rain.net.channel import open_transport
 from rain.net.dataclient import PIECE, DataUnavailable, LocalError, Source, reason_of
+from rain.net.places import map_place
 from rain.net.silence import SilentAddresses, SilentError
-from rain.protocol.data import ANSWER_SIZE, DataRequest, pack_request, unpack_answer
-from rain.protocol.limits import MAX_HANDSHAKE, ProtocolError
+from rain.protocol.data import ANSWER_SIZE, PLACE, WHERE, DataRequest, pack_request, unpack_answer
+from rain.protocol.limits import MAX_HANDSHAKE, MAX_PLACE, ProtocolError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,24 +174,69 @@ class Transfer:
         self.done = self._number == self._pieces
 
 
+class _Asking:
+    """What is asked and received on a connection for the place of a value; like `Transfer`.
+
+    Attributes:
+        place: it, empty without one.
+        tells: the other side tells places.
+        size: bytes of the value.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.received = 0
+        self.done = False
+        self.place = bytearray()
+        self.tells = False
+        self.size = 0
+        self._source = source
+        self._header: bytearray | None = bytearray(ANSWER_SIZE)
+        self._filled = 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes belong."""
+        return memoryview(self.place if self._header is None else self._header)[self._filled :]
+
+    def requests(self) -> bytes:
+        """What is to be sent."""
+        return pack_request(DataRequest(0, self._source.session, self._source.object_id, WHERE, 0))
+
+    def take(self, count: int) -> bytes:
+        """`count` bytes are where `room` said; raises as `Transfer.take`."""
+        self.received += count
+        self._filled += count
+        if self._header is not None and self._filled == ANSWER_SIZE:
+            answer = unpack_answer(self._header)
+            self._source.check(answer)
+            if answer.tag or answer.length > MAX_PLACE:
+                raise ProtocolError("an answer on a data connection is not the place that was asked for")
+            self._header, self._filled = None, 0
+            self.place, self.size, self.tells = bytearray(answer.length), answer.total, bool(answer.flags & PLACE)
+        self.done = self._header is None and self._filled == len(self.place)
+        return b""
+
+
 class _Connection(asyncio.BufferedProtocol):
     """A data connection, used for one transfer at a time.
 
     Attributes:
         fresh: no transfer was done.
+        tells_places: the other side is on this machine and may know files to map.
         lost: why it ended; None while it is open.
         gone: done when its socket is closed.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.fresh = True
-        self.transfer: Transfer | None = None
+        name, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self.tells_places = bool(name and peer) and name[0] == peer[0]
+        self.transfer: Transfer | _Asking | None = None
         self._ended: asyncio.Future[None] | None = None
         self._transport = transport
         self.lost: BaseException | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, transfer: Transfer, timeout: float) -> None:
+    async def run(self, transfer: Transfer | _Asking, timeout: float) -> None:
         """Do a transfer; `timeout` seconds without any progress end it."""
         if self.lost is not None:
             raise self.lost
@@ -262,6 +308,7 @@ class LoopDataClient:
         timeout: seconds without any progress after which a transfer fails.
         piece: bytes per request.
         avoid: seconds for which an address is not tried again after nobody answered there.
+        maps: ask workers on this machine where values lie, and map these files instead of having them sent.
     """
 
     def __init__(
@@ -272,8 +319,10 @@ class LoopDataClient:
         timeout: float = 30.0,
         piece: int = PIECE,
         avoid: float = 0.0,
+        maps: bool = False,
     ) -> None:
         self._secret = secret
+        self._maps = maps
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._piece = piece
@@ -283,13 +332,18 @@ class LoopDataClient:
         self._silent = SilentAddresses(avoid)
 
     async def fetch_bytes(self, address: Address | str, session: int, object_id: int) -> memoryview:
-        """Fetch a value.
+        """Fetch a value; a file on this machine is mapped.
 
         Raises:
             DataUnavailable: with the reason.
         """
+        source = Source(str(address), session, object_id)
+        if self._maps:
+            mapped = await self._map(source)
+            if mapped is not None:
+                return mapped
         target = _Memory()
-        await self._fetch(Source(str(address), session, object_id), target)
+        await self._fetch(source, target)
         return target.value.toreadonly()
 
     async def fetch_file(self, address: Address | str, session: int, object_id: int, path: str | Path) -> None:
@@ -320,21 +374,40 @@ class LoopDataClient:
 
     async def _fetch(self, source: Source, target: _Target) -> None:
         while True:
-            transfer = Transfer(source, target, self._piece)
             connection = await self._take(source)
-            try:
-                await connection.run(transfer, self._timeout)
-            except BaseException as error:
-                connection.abort()
-                if isinstance(error, ConnectionError) and not connection.fresh and transfer.answer is None:
-                    continue  # a kept connection turned out to be dead
-                if isinstance(error, LocalError):
-                    raise error.error from None
-                if isinstance(error, (OSError, RainException)) and not isinstance(error, DataUnavailable):
-                    raise source.unavailable(reason_of(error), "connection") from error
-                raise
-            self._give_back(connection, source.address)
-            return
+            if await self._run(connection, source, Transfer(source, target, self._piece)):
+                return
+
+    async def _map(self, source: Source) -> memoryview | None:
+        """Map the file in which a worker on this machine keeps a value; None if there is none that can be mapped."""
+        while True:
+            connection = await self._take(source)
+            if not connection.tells_places:
+                self._give_back(connection, source.address)
+                return None
+            asking = _Asking(source)
+            if await self._run(connection, source, asking):
+                connection.tells_places = asking.tells
+                try:
+                    return map_place(asking.place, asking.size) if asking.tells and asking.place else None
+                except ProtocolError as error:
+                    raise source.unavailable(str(error), "connection") from error
+
+    async def _run(self, connection: _Connection, source: Source, transfer: Transfer | _Asking) -> bool:
+        """Do it; False if it was a kept connection that turned out to be dead."""
+        try:
+            await connection.run(transfer, self._timeout)
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, ConnectionError) and not connection.fresh and not transfer.received:
+                return False
+            if isinstance(error, LocalError):
+                raise error.error from None
+            if isinstance(error, (OSError, RainException)) and not isinstance(error, DataUnavailable):
+                raise source.unavailable(reason_of(error), "connection") from error
+            raise
+        self._give_back(connection, source.address)
+        return True
 
     async def _take(self, source: Source) -> _Connection:
         if self._closed:

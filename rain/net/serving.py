@@ -13,6 +13,7 @@ from rain.protocol.data import (
     OK,
     REQUEST_SIZE,
     UNREADABLE,
+    WHERE,
     DataAnswer,
     DataRequest,
     RequestReader,
@@ -112,6 +113,8 @@ class DataServing(asyncio.BufferedProtocol):
 
     async def _read(self, request: DataRequest) -> Piece:
         _, session, object_id, offset, length = request
+        if offset == WHERE:  # what is read here lies in no file of its own
+            return OK, 0, 0, b""
         try:
             piece = self._source.read(session, object_id, offset, length)
             return await piece if inspect.isawaitable(piece) else piece

@@ -107,6 +107,14 @@ def bind_listening(address: Address) -> socket.socket:
     return sock
 
 
+def is_same_machine(sock: socket.socket) -> bool:
+    """Whether both ends of a connection have the same IP address; false also when it has ended."""
+    try:
+        return bool(sock.getsockname()[0] == sock.getpeername()[0])
+    except OSError:
+        return False
+
+
 def cannot_listen(address: Address, error: OSError) -> RainException:
     """The error for an address that cannot be bound."""
     return RainException(f"cannot listen on {address}: {error.strerror or error}")

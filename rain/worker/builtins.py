@@ -20,6 +20,7 @@ from rain.worker.builtin.job import BuiltinError, Job
 from rain.worker.builtin.values import concat, sleep_milliseconds, sleep_seconds
 from rain.worker.core.events import BuiltinStopped
 from rain.worker.programs import Programs
+from rain.worker.sandbox import HeldDirectories
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +59,7 @@ class Builtins:
 
     Attributes:
         programs: those that run.
+        held: removed directories of programs that have ended.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Builtins:
         self.wall_clock = wall_clock
         self.threads = threads
         self.programs = Programs(loop, guard)
+        self.held = HeldDirectories(self.remove_later)
         self._sandboxes = os.path.abspath(sandboxes)
         self._numbers = itertools.count(1)
         self._report = report
@@ -115,6 +118,7 @@ class Builtins:
         for key in [*self._jobs, *self._stopping]:
             self.stop(key)
         await self.programs.close()
+        self.held.close()
 
     def watched(self) -> Iterable[tuple[TaskKey, int, int]]:
         """Running programs whose memory is limited: run, process id, bytes."""

@@ -28,6 +28,7 @@ PYTHON_PROTOCOL = "rain-py-1"
 _FRAME_TARGET = 8 << 20
 _KNOWN_SESSIONS = 16
 _ROW_OVERHEAD = 64
+SKIPPED_ROW = 2
 _SHORTEST_ROW = 5
 _NUMBERS = (float, int)
 _LONGEST = 1e12
@@ -61,7 +62,8 @@ class Results:
     """One frame of results.
 
     Attributes:
-        rows: `[task, run, start, duration, task info, outputs]` or `[task, run, start, duration, failure map]`; an
+        rows: `[task, run, start, duration, task info, outputs]` or `[task, run, start, duration, failure map]`, or
+            `[task, run]` of a call that was skipped; an
             output is `[bytes, path or id of an equal input, object info, size]`, its size None if it is not told.
             Of a block `[task, run, start, duration, task info, outputs, packed result, members that ran]`.
         cached: objects which the executor now holds decoded.
@@ -207,7 +209,11 @@ class PythonCodec:
                 last = run.inputs
                 ids = [item.object[1] for item in last]
                 for item in last:
-                    if not item.cached and item.object[1] not in objects:
+                    if item.cached or item.object[1] in objects:
+                        continue
+                    if item.live:
+                        objects[item.object[1]] = (item.object[1], item.spec, None, None)
+                    else:
                         size += self._add_object(item, objects)
             args = run.args
             size += _ROW_OVERHEAD + (len(args) if args else 0)
@@ -273,7 +279,9 @@ def check_row(row: Any) -> None:
         FrameError: it has another form.
     """
     if type(row) is not list or len(row) < _SHORTEST_ROW:
-        raise FrameError("a result is not a list of five or more")
+        if type(row) is list and len(row) == SKIPPED_ROW:
+            return
+        raise FrameError("a result is not a list of two, five or more")
     start, duration, info = row[2], row[3], row[4]
     if not (type(start) in _NUMBERS and type(duration) in _NUMBERS and 0.0 <= duration < _LONGEST):
         raise FrameError("a result has no start or no duration")

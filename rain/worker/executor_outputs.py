@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rain.worker.core.events import ObjectKey
     from rain.worker.store import Store
 
+_NO_NAMES = ("", os.curdir, os.pardir)
 OutputEntry = tuple[int, bytes | None, bytes | None]
 
 
@@ -143,7 +144,10 @@ def _share(store: Store, run: Run, number: int, target: ObjectKey, directory: bo
 
 
 def _checked_path(path: str, directories: Iterable[str]) -> str:
-    parent = os.path.realpath(os.path.dirname(path))
+    written, name = os.path.split(path)
+    if written in directories and name not in _NO_NAMES:
+        return path
+    parent = os.path.realpath(written)
     for directory in directories:
         base = os.path.realpath(directory)
         if parent == base or parent.startswith(base + os.sep):

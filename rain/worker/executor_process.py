@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import rain
 from rain.common import fs
+from rain.process.spawn import LARGE_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,6 +106,8 @@ class ExecutorProcess:
             (self.directory / PROGRESS_FILE).write_bytes(bytes(_PROGRESS.size))
             self._listen()
             environment = child_environment(number, str(self.directory / "socket"), extra_environment)
+            if list(command) == python_command():
+                environment.setdefault(*LARGE_PAGES)
             self._process = self._start(command, environment)
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:

@@ -65,6 +65,11 @@ class ExecutorState:
         index = self._progress() - self.reported - 1
         return self.due[index] if 0 <= index < len(self.due) else None
 
+    def first_is_over(self) -> None:
+        """The first call that was due is reported, or was never sent."""
+        self.due.popleft()
+        self.reported += 1
+
     @property
     def condition(self) -> str:
         """`coming`, `idle`, `busy` or `stopping`."""

@@ -22,10 +22,12 @@ from rain.worker.core.events import (
     RunFailed,
     RunKept,
     RunsEnded,
+    RunSkipped,
     StoreFailed,
 )
 from rain.worker.executor_frames import (
     PYTHON_PROTOCOL,
+    SKIPPED_ROW,
     CallError,
     PythonCodec,
     check_registration,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from rain.process import Guard
     from rain.worker.core.actions import Run
-    from rain.worker.core.events import ObjectKey, RunResult, TaskKey, WorkerEvent
+    from rain.worker.core.events import ObjectKey, RunEnd, TaskKey, WorkerEvent
     from rain.worker.executor_frames import Results
     from rain.worker.store import Store
     from rain.worker.task_logs import TaskLogs
@@ -155,14 +157,16 @@ class ExecutorPool:
                 state.process.kill_group()
                 return
             run = state.due[0]
+            if any(item.live and self._store.get(item.object) is None for item in run.inputs):
+                state.first_is_over()
+                self._report(RunsEnded(state.number, [RunSkipped(run.key)], []))
+                continue
             state.log_ends = state.process.log_ends()
             try:
                 frames = state.codec.calls([run])
             except CallError as error:
-                state.due.popleft()
-                state.reported += 1
-                session, task, attempt = run.key
-                failure = Failure("task", str(error), session=session, task=task, attempts=attempt)
+                state.first_is_over()
+                failure = Failure("task", str(error), *run.key[:2], attempts=run.key[2])
                 self._report(RunsEnded(state.number, [RunFailed(run.key, failure, 0.0, 0.0)], []))
             else:
                 self._send(state, frames)
@@ -357,7 +361,7 @@ class ExecutorPool:
     def _take(self, state: _Executor, frame: Results) -> None:
         """Take a frame of results in, in one pass."""
         self._note_written(state, state.due, state.written_by_call() or frame.written)
-        results: list[RunResult | RunFailed] = []
+        results: list[RunEnd] = []
         due = state.due
         defect: str | None = None
         for row in frame.rows:
@@ -369,7 +373,9 @@ class ExecutorPool:
                 key = run.key
                 if row[0] != key[1] or row[1] != key[2]:
                     raise FrameError(f"a result of task {row[0]}, run {row[1]}; due was task {key[1]}, run {key[2]}")
-                if len(row) == 5:
+                if len(row) == SKIPPED_ROW:
+                    results.append(RunSkipped(key))
+                elif len(row) == 5:
                     results.append(RunFailed(key, Failure.from_map(row[4]), row[2], row[3]))
                 else:
                     results.append(take_result(self._store, run, row, state.directories))
@@ -379,8 +385,7 @@ class ExecutorPool:
                 defect = f"a result of a wrong form: {error!r}"
             if defect is not None:
                 break
-            due.popleft()
-            state.reported += 1
+            state.first_is_over()
         if results or frame.cached:
             self._report(RunsEnded(state.number, results, frame.cached))
         if defect is not None:

@@ -50,6 +50,7 @@ class Gatherer:
         now = _cpu_times(psutil.cpu_times(percpu=True))
         usage, self._before = cpu_usage(self._before, now), now
         interfaces = psutil.net_io_counters(pernic=True).items()
+        self._store.give_back()
         memory, disk = self._store.usage()
         return {
             "cpu_usage": usage,

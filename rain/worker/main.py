@@ -36,6 +36,7 @@ from rain.worker.inquiries import Inquiries
 from rain.worker.monitor import MemoryMonitor
 from rain.worker.options import WorkerOptions
 from rain.worker.parts import Parts
+from rain.worker.result_cache import ResultCache
 from rain.worker.shell import WorkerShell
 from rain.worker.store import Store
 from rain.worker.task_logs import TaskLogs
@@ -241,7 +242,11 @@ class Worker:
             gatherer=Gatherer(store, self._executors, self._transfers, self._source),
             secret=options.secret,
         )
-        self._shell.equip(Parts(store, self._executors, self._transfers, self._builtins, inquiries, self._complete))
+        self._results = ResultCache(
+            loop=loop, store=store, threads=self._threads, report=report, wall_clock=clock
+        )
+        parts = Parts(store, self._executors, self._transfers, self._builtins, self._results, inquiries, self._complete)
+        self._shell.equip(parts)
 
     async def run(self) -> int:
         """Work until the end; returns the exit code.
@@ -275,7 +280,7 @@ class Worker:
             self._channel.close()
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await asyncio.gather(self._builtins.close(), self._executors.close())
+                await asyncio.gather(self._builtins.close(), self._executors.close(), self._results.close())
         except TimeoutError:
             log.error("Executors and programs could not be stopped within %g s", _CLOSE_TIMEOUT)
             return False
@@ -287,6 +292,7 @@ class Worker:
 
     def registered(self, welcome: WorkerWelcome) -> None:
         """The server has taken this worker."""
+        self._results.use(welcome.cache)
         if not self._welcome.done():
             self._welcome.set_result(welcome)
 
@@ -350,7 +356,7 @@ class Worker:
         """Open the data port, by default on the address under which the server sees this machine."""
         address = self._data_address or Address(Address.parse(local).host, 0)
         secret = self._options.secret
-        return DataServer(address, secret, self._source, insecure=secret.token is None)
+        return DataServer(address, secret, self._source, insecure=secret.token is None, place=self._source.place)
 
     async def _register_again(self) -> bool:
         """Try for the reconnect timeout to become a new incarnation; False if it was in vain.

@@ -97,6 +97,19 @@ class BuiltinsLike(Protocol):
         """Stop it; with a grace above 0 BuiltinStopped follows."""
 
 
+class ResultsLike(Protocol):
+    """What it needs of the result cache."""
+
+    def look_up(self, run: Run) -> None:
+        """Look for the result of a run; LookedUp follows."""
+
+    def stop(self, key: TaskKey) -> None:
+        """It is not wanted any more, or its run came to nothing; no LookedUp follows."""
+
+    def keep(self, key: TaskKey, outputs: list[tuple[int, bytes | None]]) -> None:
+        """A run that was looked up in vain succeeded."""
+
+
 class InquiriesLike(Protocol):
     """What it needs for questions of the server that the core does not answer."""
 
@@ -134,5 +147,6 @@ class Parts:
     executors: ExecutorsLike
     transfers: TransfersLike
     builtins: BuiltinsLike
+    results: ResultsLike
     inquiries: InquiriesLike
     complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda info: info

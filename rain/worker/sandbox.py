@@ -16,7 +16,7 @@ from rain.worker.core.events import ObjectKey
 from rain.worker.store import Staged, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rain.worker.store import Store
 
@@ -24,6 +24,8 @@ _MAY_LINK = os.geteuid() != 0  # the store's files are read-only, but not for ro
 _QUICK_ENTRIES = 64
 _BACKDATE_NS = 10**9
 _HELD = 200
+_CLOSED_TOGETHER = 32
+_MOST_HELD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +250,12 @@ class Sandbox:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def remove_quickly(self) -> bool:
-        """Remove it if that is a matter of a few files; else it stays, and False is returned."""
+    def remove_quickly(self, held: HeldDirectories) -> bool:
+        """Remove it if that is a matter of a few files; else it stays, and False is returned.
+
+        Args:
+            held: frees its space on the disk later.
+        """
         for item in self._private:
             item.release()
         try:
@@ -259,7 +265,7 @@ class Sandbox:
                 return False
             for entry in found:
                 os.unlink(entry.path)
-            os.rmdir(self.directory)
+            held.remove(self.directory)
         except FileNotFoundError:
             return True
         except OSError:
@@ -273,6 +279,49 @@ class Sandbox:
             OSError: something cannot be removed.
         """
         fs.remove_tree(self.directory)
+
+
+class HeldDirectories:
+    """Removes empty directories without waiting until their space on the disk is free.
+
+    Some file systems tell the disk of each block that becomes free, and wait for it, also for others that make a
+    directory beside the one removed. What is held open is only freed when it is closed: many at a time, in a thread.
+
+    Args:
+        in_thread: calls a function in a thread, or at once where there is none.
+    """
+
+    def __init__(self, in_thread: Callable[[Callable[[], None]], None]) -> None:
+        self._in_thread = in_thread
+        self._open: list[int] = []
+        self._closing = False
+
+    def remove(self, path: str) -> None:
+        """Remove an empty directory.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        if len(self._open) >= _MOST_HELD:  # the disk is behind
+            os.rmdir(path)
+            return
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.rmdir(path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._open.append(descriptor)
+        if len(self._open) >= _CLOSED_TOGETHER and not self._closing:
+            self._closing = True
+            self._in_thread(self.close)
+
+    def close(self) -> None:
+        """Free the space of all that is held."""
+        with contextlib.suppress(IndexError):  # another thread does the same at the end
+            while True:
+                os.close(self._open.pop())
+        self._closing = False
 
 
 def _holds(outer: str, inner: str) -> bool:

@@ -17,13 +17,16 @@ from rain.worker.core.actions import (
     Exit,
     FetchObject,
     ForbidRun,
+    KeepResult,
     KillExecutor,
+    LookUp,
     Probe,
     ReadLog,
     RunBuiltin,
     StartExecutor,
     StopBuiltin,
     StopFetch,
+    StopLookUp,
     StoreValue,
     TellServer,
 )
@@ -31,6 +34,7 @@ from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
     ExecutorStopped,
+    LookedUp,
     ObjectArrived,
     ObjectUnreachable,
     RunsEnded,
@@ -103,6 +107,7 @@ class WorkerShell:
         self._silent_ticks = 0
         self._live: dict[int, deque[list[Run]]] = {}  # executors the core counts on, and their last batches
         self._builtin_runs: dict[TaskKey, Run] = {}
+        self._looked_up: dict[TaskKey, Run] = {}  # until they were answered
         self._sessions: set[int] = set()  # those of which executors may know something
         self._recent: deque[WorkerEvent] = deque(maxlen=_EVENTS_IN_STORY)
 
@@ -118,6 +123,9 @@ class WorkerShell:
             DropCached: lambda action: parts.executors.drop_cached(action.executor, action.objects),
             RunBuiltin: self._run_builtin,
             StopBuiltin: self._stop_builtin,
+            LookUp: self._look_up,
+            StopLookUp: self._stop_look_up,
+            KeepResult: lambda action: parts.results.keep(action.key, action.outputs),
             StoreValue: self._store_value,
             FetchObject: parts.transfers.fetch,
             StopFetch: self._stop_fetch,
@@ -259,6 +267,8 @@ class WorkerShell:
         for event in events:
             if isinstance(event, ExecutorLost):
                 self._live.pop(event.executor, None)
+            elif isinstance(event, LookedUp):
+                self._looked_up.pop(event.key, None)
             elif isinstance(event, RunsEnded) and not event.executor:
                 for result in event.results:
                     self._builtin_runs.pop(result.key, None)
@@ -333,6 +343,18 @@ class WorkerShell:
         )
         if run is not None:
             self._delete_outputs((run, event.results[0]) for event in late if isinstance(event, RunsEnded))
+
+    def _look_up(self, action: LookUp) -> None:
+        self._looked_up[action.run.key] = action.run
+        self._parts.results.look_up(action.run)
+
+    def _stop_look_up(self, action: StopLookUp) -> None:
+        self._parts.results.stop(action.key)
+        run = self._looked_up.pop(action.key, None)
+        late = self._drop(lambda event: isinstance(event, LookedUp) and event.key == action.key)
+        found = [event.result for event in late if isinstance(event, LookedUp) and event.result is not None]
+        if run is not None:
+            self._delete_outputs((run, result) for result in found)
 
     def _store_value(self, action: StoreValue) -> None:
         try:

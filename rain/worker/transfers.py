@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import time
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from rain.common import fs
 from rain.common.errors import RainException
 from rain.net.dataclient import DataClient, DataUnavailable
-from rain.protocol.data import NOT_HERE, OK, TAR, UNREADABLE
+from rain.net.places import pack_place
+from rain.protocol.data import NOT_HERE, OK, PLACE, TAR, UNREADABLE
 from rain.worker.core.events import ObjectArrived, ObjectUnreachable, StoreFailed
 from rain.worker.store import INLINE_LIMIT, Staged, StoreError
 
@@ -222,9 +222,9 @@ class _Target:
         self._holder = holder
         self._small = bytearray()
         self._path: str | None = None
-        self._mapping: mmap.mmap | None = None
+        self._view: memoryview | None = None
 
-    def open(self, size: int, flags: int) -> bytearray | mmap.mmap:
+    def open(self, size: int, flags: int) -> bytearray | memoryview:
         """Memory for a value of this size."""
         action = self._transfer.action
         if self._transfer.stopped.is_set():
@@ -238,14 +238,14 @@ class _Target:
         try:
             descriptor, self._path = self._store.create_file(size)
             try:
-                self._mapping = mmap.mmap(descriptor, size)
+                self._view = memoryview(self._store.map_file(descriptor, self._path, size))[:size]
             finally:
                 os.close(descriptor)
         except StoreError as error:
             raise _NoRoom(error) from error
         except OSError as error:
             raise _NoRoom(StoreError.of_os("cannot map a value", error, path=str(self._path), size=size)) from error
-        return self._mapping
+        return self._view
 
     def take(self, size: int) -> Staged:
         """The complete value; a large directory is unpacked.
@@ -255,10 +255,10 @@ class _Target:
             _NoRoom: there is no room for its files.
         """
         directory = self._transfer.action.directory
-        if self._mapping is None:
+        if self._view is None:
             data = bytes(self._small)
             return Staged(self._files_size(data) if directory else size, data=data, directory=directory)
-        self._mapping.close()
+        self._view.release()
         if directory:
             return self._unpacked()
         return Staged(size, path=self._path)
@@ -316,6 +316,15 @@ class StoreSource:
     def _drop_tar(self, key: ObjectKey) -> None:
         del self._tars[key]
         self._loop.run_in_executor(None, self._store.drop_tar, key)
+
+    def place(self, session: int, object_id: int) -> Piece:
+        """Where a value lies, for readers on this machine; called from threads."""
+        key = (session, object_id)
+        try:
+            size, place = self._store.size(key), self._store.place(key)
+        except KeyError:
+            return NOT_HERE, 0, 0, b""
+        return OK, PLACE, size, b"" if place is None else pack_place(*place)
 
     def read(self, session: int, object_id: int, offset: int, length: int) -> Piece:
         """A piece of a value; called from threads."""

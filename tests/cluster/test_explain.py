@@ -237,5 +237,6 @@ def test_many_tasks_come_in_portions(session: Session, command: Command) -> None
     session.submit()
     until("runs on", blocker.explain)
     made = [work(0.0) for _ in range(500)]
+    assert made[-1].id  # who has seen their ids keeps them, and single tasks with them
     session.submit()
     assert command(f"{session.session_id}", "--output", "quiet").split() == [str(one.id) for one in (blocker, *made)]

@@ -24,6 +24,7 @@ from rain.worker.core.events import (
     RunKept,
     RunResult,
     RunsEnded,
+    RunSkipped,
     StoreFailed,
 )
 from rain.worker.executors import ExecutorPool
@@ -192,6 +193,38 @@ async def test_a_batch(rig):
     assert len(await rig.results(1)) == 1
 
 
+def chain(rig, *lengths):
+    """Calls, each with the output of the one before as its input; made of so many bytes."""
+    runs, live = [], ()
+    for length in lengths:
+        (run,) = rig.runs([(length,)], inputs=live)
+        live = (RunInput((1, run.outputs[0]), None, None, False, live=True),)
+        runs.append(run)
+    return runs
+
+
+async def test_an_input_may_be_made_by_the_same_batch(rig):
+    await rig.ready()
+    rig.function(bytes)
+    runs = chain(rig, 10, 20, 30)
+    rig.pool.call(1, runs)
+    results = await rig.results(3)
+    assert [result.outputs[0][0] for result in results] == [10, 20, 30]
+    assert rig.store.get((1, runs[1].outputs[0])) == bytes(20)
+
+
+async def test_calls_are_skipped_whose_input_the_executor_does_not_have_any_more(rig):
+    await rig.ready()
+    rig.function(bytes)
+    runs = chain(rig, 200_000, 20, 30)
+    rig.pool.call(1, runs)
+    first, *others = await rig.results(3)
+    assert isinstance(first, RunResult)
+    assert others == [RunSkipped(run.key) for run in runs[1:]]
+    rig.pool.call(1, chain(rig, 5))
+    assert len(await rig.results(1)) == 1
+
+
 async def test_failures_and_results_keep_their_order(rig):
     await rig.ready()
 
@@ -288,7 +321,7 @@ async def test_a_block(rig):
     assert (result.block.ran, result.block.stored) == (300, None)
     told = BlockResult.unpack(result.block.packed)
     assert (told.done, told.end) == (300, None)
-    assert decode_value(told.values[: told.sizes[0]], "pickle5") == 1
+    assert decode_value(told.value(0, 0), "pickle5") == 1
     assert rig.store.get((1, run.outputs[0])) is None
 
 

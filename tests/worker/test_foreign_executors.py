@@ -14,7 +14,7 @@ import pytest
 
 from rain.common.fs import pack_directory, unpack_directory
 from rain.worker.core.actions import Run, RunInput
-from rain.worker.core.events import ExecutorLost, RunFailed, RunKept, RunResult, RunsEnded, StoreFailed
+from rain.worker.core.events import ExecutorLost, RunFailed, RunKept, RunResult, RunsEnded, RunSkipped, StoreFailed
 from tests.worker import mini_cbor
 from tests.worker.test_executors import Rig, no_leaks, script
 
@@ -375,3 +375,25 @@ async def test_a_connection_closed_early(speaking: Make) -> None:
     rig = speaking("s.close()")
     rig.pool.start(1, "x", ())
     assert (await rig.event(ExecutorLost)).failure.message.startswith("Executor unexpectedly terminated with signal 9")
+
+
+async def test_a_run_whose_input_was_not_made_is_skipped(speaking: Make) -> None:
+    """Also by an executor that gets its calls one at a time: the value of the run before is in the store, or is not."""
+    rig = speaking("""
+register()
+for _ in range(2):
+    data = call()
+    if data["spec"]["id"][1] == 2:
+        send("result", {"task": data["spec"]["id"], "success": False, "info": {"error": "no"}})
+    else:
+        answer(data, ["memory", b"value"])
+""")
+    await rig.ready(kind="x")
+    runs = [run(1), run(2, 10), run(3, 20)]
+    for one in runs[1:]:
+        one.inputs[0].live = True
+    rig.pool.call(1, runs)
+    ends: list[Any] = []
+    while len(ends) < len(runs):
+        ends += (await rig.event(RunsEnded)).results
+    assert [type(end) for end in ends] == [RunResult, RunFailed, RunSkipped]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest_asyncio
 from rain.worker import sandbox as sandbox_module
 from rain.worker.core.actions import RunInput
 from rain.worker.core.events import BuiltinStopped, RunResult
+from rain.worker.sandbox import HeldDirectories
 from tests.worker.builtin_rig import Rig
 
 BIG = b"b" * 200_000
@@ -427,3 +428,42 @@ async def test_signals_reach_programs_unblocked(rig: Rig) -> None:
     assert b"PIPE" not in await out(rig, "trap")
     failure = await rig.failure("buildin/run", [], config=shell("kill -PIPE $$; sleep 5"), outputs=[])
     assert f"signal {signal.SIGPIPE.value}" in failure.message
+
+
+class TestHeldDirectories:
+    """Directories whose space on the disk is freed later."""
+
+    def test_the_directory_is_gone_at_once(self, tmp_path: Path) -> None:
+        held = HeldDirectories(lambda work: pytest.fail("too early"))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            (tmp_path / "sandbox").mkdir()
+            held.remove(str(tmp_path / "sandbox"))
+            assert os.listdir(tmp_path) == []
+        assert len(os.listdir("/proc/self/fd")) == before + 3
+        held.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_many_are_closed_together_and_no_more_held_than_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sandbox_module, "_MOST_HELD", 40)
+        orders: list[Callable[[], None]] = []
+        held = HeldDirectories(orders.append)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(100):
+            (tmp_path / "sandbox").mkdir()
+            held.remove(str(tmp_path / "sandbox"))
+        assert len(os.listdir("/proc/self/fd")) == before + 40
+        (order,) = orders
+        order()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_what_cannot_be_removed_stays(self, tmp_path: Path) -> None:
+        held = HeldDirectories(lambda work: work())
+        before = len(os.listdir("/proc/self/fd"))
+        (tmp_path / "sandbox").mkdir()
+        (tmp_path / "sandbox" / "file").touch()
+        with pytest.raises(OSError, match="not empty"):
+            held.remove(str(tmp_path / "sandbox"))
+        assert len(os.listdir("/proc/self/fd")) == before

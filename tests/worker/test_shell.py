@@ -34,7 +34,9 @@ from rain.worker.core.actions import (
     Exit,
     FetchObject,
     ForbidRun,
+    KeepResult,
     KillExecutor,
+    LookUp,
     Probe,
     ReadLog,
     Run,
@@ -42,6 +44,7 @@ from rain.worker.core.actions import (
     StartExecutor,
     StopBuiltin,
     StopFetch,
+    StopLookUp,
     StoreValue,
     TellServer,
     WorkerAction,
@@ -50,6 +53,7 @@ from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
     ExecutorStopped,
+    LookedUp,
     ObjectArrived,
     RunResult,
     RunsEnded,
@@ -163,7 +167,8 @@ class Bench:
         self.channel = FakeChannel()
         self.shell = WorkerShell(self.core, loop=self.loop, clock=self.loop.time, supervisor=self.supervisor)
         self.inquiries = Inquiries()
-        self.shell.equip(Parts(self.store, self.parts, self.parts, self.parts, self.inquiries))
+        self.results = Recorder()
+        self.shell.equip(Parts(self.store, self.parts, self.parts, self.parts, self.results, self.inquiries))
 
     def run(self, seconds: float = 0.0) -> None:
         self.loop.run_until_complete(asyncio.sleep(seconds + 0.001))
@@ -465,11 +470,36 @@ def test_an_internal_error_ends_the_worker_with_its_story(
 def test_what_is_told_for_a_dump_is_completed(bench: Bench) -> None:
     parts = bench.parts
     complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda info: {**info, "log": ["line"]}  # noqa: E731
-    bench.shell.equip(Parts(bench.store, parts, parts, parts, bench.inquiries, complete))
+    bench.shell.equip(Parts(bench.store, parts, parts, parts, bench.results, bench.inquiries, complete))
     bench.attach()
     usual, full = WorkerInfo(1, {"tasks": []}), WorkerInfo(2, {"state": {}})
     bench.obey(TellServer(usual), TellServer(full))
     assert bench.channel.sent[1:] == [usual, WorkerInfo(2, {"state": {}, "log": ["line"]})]
+
+
+def test_results_are_looked_up_and_kept(bench: Bench) -> None:
+    bench.attach()
+    run = run_of(20)
+    bench.obey(LookUp(run), KeepResult(run.key, [(5, None)]))
+    assert bench.results.calls == [("look_up", run), ("keep", run.key, [(5, None)])]
+
+
+def test_a_result_found_too_late_is_deleted(bench: Bench) -> None:
+    bench.attach()
+    run, other = run_of(20), run_of(30)
+    bench.obey(LookUp(run), LookUp(other))
+    bench.core.answers[StopWorker] = []
+    found = RunResult(run.key, 1.0, 0.0, None, [(5, None, None)] * len(run.outputs))
+    bench.shell.report(LookedUp(run.key, found))
+    bench.shell.report(LookedUp(other.key, None))
+    bench.shell._stop_look_up(StopLookUp(run.key))
+    bench.shell._stop_look_up(StopLookUp(other.key))
+    bench.core.batches.clear()
+    bench.run()
+    assert bench.core.seen == []
+    assert ("delete", [(run.key[0], number) for number in run.outputs]) in bench.parts.calls
+    assert [call[0] for call in bench.parts.calls].count("delete") == 1
+    assert bench.results.calls[2:] == [("stop", run.key), ("stop", other.key)]
 
 
 READ = ReadTaskLog(7, 1, 20, "stdout", 3, 100)

@@ -12,8 +12,9 @@ import pytest
 
 from rain.common import fs
 from rain.net.dataserver import DataServer
+from rain.net.places import map_place
 from rain.net.secret import Secret
-from rain.protocol.data import Piece
+from rain.protocol.data import NOT_HERE, OK, PLACE, Piece
 from rain.worker.core.actions import FetchObject
 from rain.worker.core.events import ObjectArrived, ObjectUnreachable, StoreFailed, WorkerEvent
 from rain.worker.store import Store, StoreError
@@ -244,3 +245,59 @@ async def test_a_directory_that_is_none_is_not_taken(bench: Bench, size: int) ->
     assert isinstance(event, ObjectUnreachable)
     assert "amaged" in event.reason
     assert KEY not in bench.here
+
+
+def place_of(bench: Bench, key: tuple[int, int]) -> Piece:
+    return StoreSource(bench.there, asyncio.get_running_loop(), bench.reported_there.put_nowait).place(*key)
+
+
+async def test_only_files_have_a_place(bench: Bench, tmp_path: Path) -> None:
+    value = b"x" * 100_000
+    bench.there.put(KEY, value)
+    status, flags, size, place = place_of(bench, KEY)
+    assert (status, flags, size) == (OK, PLACE, len(value))
+    view = map_place(bytearray(place), size)
+    assert view is not None
+    bench.there.delete([KEY])
+    assert bytes(view) == value
+    assert place_of(bench, KEY) == (NOT_HERE, 0, 0, b"")
+    bench.there.put((3, 1), b"small")
+    assert place_of(bench, (3, 1)) == (OK, PLACE, 5, b"")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(value)
+    bench.there.put_tree((3, 2), str(tmp_path / "tree"))
+    assert place_of(bench, (3, 2))[3] == b""
+    bench.there.delete([(3, 1), (3, 2)])
+
+
+async def test_memory_of_a_transfer_that_failed_is_not_kept_mapped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = OWN_CONNECTION
+    bench.there.put(KEY, b"x" * size)
+    real = Store.map_file
+
+    def stop_then_map(store: Store, descriptor: int, path: str, size: int) -> object:
+        bench.server.close()
+        return real(store, descriptor, path, size)
+
+    monkeypatch.setattr(Store, "map_file", stop_then_map)
+    bench.fetch(size)
+    assert isinstance(await bench.end(), ObjectUnreachable)
+    assert bench.here._segments is not None
+    assert not bench.here._segments._mapped
+    assert bench.here.memory_used == 0
+
+
+async def test_transfers_take_memory_that_is_there_and_mapped(bench: Bench) -> None:
+    size = 9_000_000
+    for letter in (b"a", b"b", b"c"):
+        bench.there.put(KEY, letter * size)
+        bench.fetch(size)
+        assert await bench.end() == ObjectArrived(KEY, size)
+        assert bytes(bench.here.read(KEY, 0, size)) == letter * size
+        assert bench.here._segments is not None
+        assert (len(bench.here._segments._mapped), bench.here._segments.held()) == (1, 0)
+        bench.there.delete([KEY])
+        bench.here.delete([KEY])
+        assert bench.here._segments.held() == size

@@ -156,7 +156,7 @@ class _Execution:
         self._remove()
 
     def _remove(self) -> None:
-        if not self._sandbox.remove_quickly():
+        if not self._sandbox.remove_quickly(self._job.host.held):
             self._job.host.remove_later(self._sandbox.remove)
 
 

@@ -101,6 +101,11 @@ class Store(FileStore):
         on_disk = sum(file.size for file in files) + sum(tree.size for tree in trees)
         return self._small_bytes + self._memory_used, on_disk
 
+    def give_back(self) -> None:
+        """Memory of values that are gone, which no new value needed for a while, goes back to the system."""
+        if self._segments is not None:
+            self._segments.trim_idle()
+
     # --- making values ready --------------------------------------------------------------------
 
     def new_tree(self) -> str:

@@ -8,12 +8,46 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from rain.common.spares import open_claimed
 from rain.worker.store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 READ_ONLY = 0o400
+_BLOCK = 512
+
+
+class ValueFile:
+    """A value in a file; several objects may share it, as values never change."""
+
+    __slots__ = ("links", "path", "shared", "size", "users")
+
+    def __init__(self, path: str, size: int, shared: bool) -> None:
+        self.path = path
+        self.size = size
+        self.shared = shared  # in shared memory, counted in the budget
+        self.users = 1  # objects with this value
+        self.links: list[str] = []  # paths which it had before and which lead to it
+
+
+def create_allocated(path: str, size: int, *, exists: bool = False) -> int:
+    """Open a new file, or one that was claimed (`exists`), for reading and writing; all its space is allocated.
+
+    Raises:
+        OSError: there is no room for it; the file may be there.
+    """
+    if exists:
+        descriptor = open_claimed(path, size)
+    else:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if size and os.fstat(descriptor).st_blocks * _BLOCK < size:
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_all(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:

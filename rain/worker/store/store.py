@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import stat
@@ -13,8 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain.worker.store.errors import StoreError
-from rain.worker.store.files import READ_ONLY, copy_file, map_range, read_range, replace_by_link, write_all
-from rain.worker.store.places import SHARED_MEMORY, Place, create_shared_directory, free_bytes
+from rain.worker.store.files import (
+    READ_ONLY,
+    ValueFile,
+    copy_file,
+    map_range,
+    read_range,
+    replace_by_link,
+    write_all,
+)
+from rain.worker.store.new_files import NewFiles
+from rain.worker.store.places import SHARED_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,23 +38,9 @@ SMALL_VALUES_BUDGET = 1 << 30
 """Default for the bytes of all values kept in memory."""
 
 _READ_AT_MOST = 8 << 20  # longer ranges of files on disk are mapped, not read into memory
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class _ValueFile:
-    """A value in a file; several objects may share it, as values never change."""
-
-    __slots__ = ("links", "path", "shared", "size", "users")
-
-    def __init__(self, path: str, size: int, shared: bool) -> None:
-        self.path = path
-        self.size = size
-        self.shared = shared  # in shared memory, counted in the budget
-        self.users = 1  # objects with this value
-        self.links: list[str] = []  # paths which it had before and which lead to it
-
-
-class FileStore:
+class FileStore(NewFiles):
     """Values by object key: small ones as bytes in memory, large ones as read-only files.
 
     Files lie in a private directory in shared memory while the budget lasts; the least recently used ones are moved
@@ -68,41 +62,16 @@ class FileStore:
         shared_memory: str = SHARED_MEMORY,
         small_budget: int = SMALL_VALUES_BUDGET,
     ) -> None:
-        self._disk = Place(data_directory)
-        directory = None if memory_budget == 0 else create_shared_directory(shared_memory)
-        self._memory = None if directory is None else Place(directory)
-        if directory is None:
-            memory_budget = 0
-        elif memory_budget is None:
-            memory_budget = free_bytes(directory) // 2
-        self.memory_budget = memory_budget
+        super().__init__(data_directory, memory_budget, shared_memory)
         self.small_budget = small_budget
         self._small: dict[ObjectKey, bytes] = {}
         self._small_bytes = 0
-        self._files: dict[ObjectKey, _ValueFile] = {}
-        self._resident: dict[_ValueFile, None] = {}  # files in shared memory, the least recently used first
-        self._reserved: dict[str, int] = {}  # bytes promised by `new_file`
-        self._memory_used = 0
-        self._lock = threading.Lock()
+        self._files: dict[ObjectKey, ValueFile] = {}
+        self._resident: dict[ValueFile, None] = {}  # files in shared memory, the least recently used first
         self._spilling = threading.Lock()  # taken before `_lock`, held over the copying
         self._spiller: ThreadPoolExecutor | None = None
         self._spill_planned = False
         self._spill_failed = False
-
-    @property
-    def shared_directory(self) -> str | None:
-        """The private directory in shared memory, None without one."""
-        return None if self._memory is None else self._memory.directory
-
-    @property
-    def data_directory(self) -> str:
-        """The directory on disk."""
-        return self._disk.directory
-
-    @property
-    def memory_used(self) -> int:
-        """Bytes of shared memory in use or promised."""
-        return self._memory_used
 
     def __contains__(self, key: ObjectKey) -> bool:
         return key in self._small or key in self._files
@@ -168,48 +137,6 @@ class FileStore:
             raise StoreError.of_os("cannot store a file", error, path=path) from error
         self._take(key, path, size)
         return size
-
-    def new_file(self, size_hint: int) -> str:
-        """A path for a new value, to be written by the caller and given to `put_file` or `discard_file`.
-
-        Args:
-            size_hint: expected bytes, 0 if unknown. It is counted against the budget at once; the
-                caller's thread may wait while other values are spilled for it.
-        """
-        memory = self._memory
-        if memory is not None and size_hint <= self.memory_budget and self._reserve(size_hint):
-            path = memory.fresh()
-            self._reserved[path] = size_hint
-            return path
-        return self._disk.fresh()
-
-    def create_file(self, size: int) -> tuple[int, str]:
-        """A new file for a value of known size: its descriptor, open for reading and writing, and path.
-
-        Its space is allocated at once, so that writing through a mapping cannot fail.
-
-        Raises:
-            StoreError: there is no room for it.
-        """
-        path = self.new_file(size)
-        try:
-            return self._create(path, size), path
-        except OSError as error:
-            self.discard_file(path)
-            if error.errno not in _FULL or self._disk.owns(path):
-                raise StoreError.of_os("cannot store a value", error, path=path, size=size) from error
-        path = self._disk.fresh()
-        try:
-            return self._create(path, size), path
-        except OSError as error:
-            self.discard_file(path)
-            raise StoreError.of_os("cannot store a value", error, path=path, size=size) from error
-
-    def discard_file(self, path: str) -> None:
-        """A file given by `new_file` or meant for `put_file` is not needed; it need not exist."""
-        self._unreserve(path)
-        with contextlib.suppress(OSError):
-            os.unlink(path)
 
     def share(self, source: ObjectKey, target: ObjectKey) -> int:
         """Give another object the same value, without a copy.
@@ -282,9 +209,25 @@ class FileStore:
                     raise StoreError.of_os("cannot read a value", error, path=path, size=file.size) from error
                 # deleted or spilled meanwhile: look again
 
+    def place(self, key: ObjectKey) -> tuple[str, int] | None:
+        """Path and inode number of the file that a value is, None if it is none or cannot be found there.
+
+        The file may be spilled or deleted at any moment; whoever has it open or mapped keeps it.
+        """
+        with self._lock:
+            file = self._files.get(key)
+            if file is None:
+                return None
+            self._touch(file)
+            path = file.path
+        try:
+            return path, os.lstat(path).st_ino
+        except OSError:
+            return None
+
     def delete(self, keys: Iterable[ObjectKey]) -> None:
         """Remove values; unknown keys do not matter."""
-        released: list[_ValueFile] = []
+        released: list[ValueFile] = []
         with self._lock:
             for key in keys:
                 value = self._small.pop(key, None)
@@ -327,6 +270,8 @@ class FileStore:
         self.delete(list(self._small) + list(self._files))
         for path in list(self._reserved):
             self.discard_file(path)
+        if self._segments is not None:
+            self._segments.close()
         if self._memory is not None:
             self._memory.remove()
 
@@ -339,19 +284,6 @@ class FileStore:
             self._small[key] = value
             self._small_bytes += len(value)
         return True
-
-    def _create(self, path: str, size: int) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        if size:
-            try:
-                os.posix_fallocate(descriptor, 0, size)
-            except OSError:
-                os.close(descriptor)
-                raise
-        return descriptor
-
-    def _is_own(self, path: str) -> bool:
-        return self._disk.owns(path) or (self._memory is not None and self._memory.owns(path))
 
     def _copy_in(self, path: str) -> tuple[str, os.stat_result]:
         """What a link leads to, as a file of its own."""
@@ -381,7 +313,7 @@ class FileStore:
         except OSError as error:
             self.discard_file(path)
             raise StoreError.of_os("cannot store a value", error, path=path, size=size) from error
-        file = _ValueFile(path, size, shared=not self._disk.owns(path))
+        file = ValueFile(path, size, shared=not self._disk.owns(path))
         with self._lock:
             self._memory_used -= self._reserved.pop(path, 0)
             taken = key not in self
@@ -391,9 +323,11 @@ class FileStore:
                     self._memory_used += size
                     self._resident[file] = None
         if not taken:
-            os.unlink(path)
-        elif file.shared and self._memory_used > self.memory_budget:
-            self._over_budget(key, size)
+            self.discard_file(path)
+        elif file.shared:
+            self._trim_spares()
+            if self._memory_used > self.memory_budget:
+                self._over_budget(key, size)
 
     def _over_budget(self, key: ObjectKey, size: int) -> None:
         """Spill in the background, unless that falls behind: then whoever brings values waits for it."""
@@ -431,7 +365,7 @@ class FileStore:
             self._spill_failed = True
             log.warning("Values stay in shared memory beyond its budget: %s", error)
 
-    def _spill(self, file: _ValueFile) -> None:
+    def _spill(self, file: ValueFile) -> None:
         """Move one file from shared memory to disk, leaving a link for those who know its path."""
         target = self._disk.fresh()
         try:
@@ -439,6 +373,8 @@ class FileStore:
             os.chmod(target, READ_ONLY)
             with self._lock:
                 if file.users:
+                    if self._segments is not None:
+                        self._segments.forget(os.stat(file.path).st_ino)
                     replace_by_link(file.path, target)
                     file.links.append(file.path)
                     self._forget(file)
@@ -451,41 +387,22 @@ class FileStore:
                 raise StoreError.of_os("cannot spill a value", error, path=target, size=file.size) from error
         self._disk.release(target)
 
-    def _touch(self, file: _ValueFile) -> None:
+    def _touch(self, file: ValueFile) -> None:
         if file.shared:
             self._resident.pop(file, None)
             self._resident[file] = None
 
-    def _forget(self, file: _ValueFile) -> None:
+    def _forget(self, file: ValueFile) -> None:
         """The file leaves shared memory."""
         if file.shared:
             self._memory_used -= file.size
             self._resident.pop(file, None)
 
-    def _remove(self, file: _ValueFile) -> None:
+    def _remove(self, file: ValueFile) -> None:
         for path in (file.path, *file.links):
             if self._disk.owns(path):
                 self._disk.release(path)
-            elif self._memory is not None:
-                self._memory.release(path)
-
-    def _reserve(self, size: int) -> bool:
-        with self._lock:
-            if self._memory_used + size <= self.memory_budget:
-                self._memory_used += size
-                return True
-        if not size:
-            return False
-        try:
-            room = self.make_room(size)
-        except StoreError as error:
-            log.warning("A new value goes to disk: %s", error)
-            return False
-        if room:
-            with self._lock:
-                self._memory_used += size
-        return room
-
-    def _unreserve(self, path: str) -> None:
-        with self._lock:
-            self._memory_used -= self._reserved.pop(path, 0)
+            elif self._segments is not None:
+                room = self.memory_budget - self._memory_used
+                if not (file.shared and self._segments.keep(path, file.size, room)):
+                    self._segments.remove(path)
