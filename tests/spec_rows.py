@@ -22,7 +22,6 @@ LATER: dict[str, Callable[[], bool]] = {
     "event log": lambda: _has_module("rain.server.journal"),
     "persistent sessions": lambda: _has_module("rain.server.journal"),
     "management verbs": lambda: _has_module("rain.cli.events"),
-    "result cache": lambda: _has_module("rain.cache"),
 }
 """Features that rows wait for: name -> whether it is there by now."""
 

@@ -51,6 +51,20 @@ def add_parser(verbs: Any) -> None:
         help="a task that was running on so many workers when they were lost fails, 0: never; default 3",
     )
     parser.add_argument(
+        "--cache",
+        metavar="URL",
+        default="dir",
+        help="the result cache: dir[:PATH], memcached://HOST:PORT[,HOST:PORT..][?key_file=FILE] or none; default: dir, "
+        "which is in the work directory",
+    )
+    parser.add_argument(
+        "--cache-size",
+        type=values.size,
+        default=1 << 30,
+        metavar="SIZE",
+        help="most bytes of a result cache in a directory; default 1 GiB",
+    )
+    parser.add_argument(
         "--idle-timeout",
         type=values.duration_or_none,
         metavar="T",
@@ -108,6 +122,8 @@ def server_options(options: argparse.Namespace) -> ServerOptions:
         token_file=options.token_file,
         access_file=options.access_file,
         access_dir=options.access_dir,
+        cache=options.cache,
+        cache_size=options.cache_size,
         insecure=options.insecure,
         http_listen=options.http_listen,
         http_auth=options.http_auth,

@@ -120,6 +120,11 @@ def size_or_detect(text: str) -> int | None:
     return None if text == "detect" else _usage(parse_size, text)
 
 
+def size(text: str) -> int:
+    """A size: `512MB`, `1 GiB`, bytes."""
+    return _usage(parse_size, text)
+
+
 def not_negative(text: str) -> int:
     """An int >= 0."""
     if not text.isdigit():
