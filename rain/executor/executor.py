@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 QUICK = 2.5e-6
 """A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer. Decoding
-of data objects among its arguments is not counted."""
+of its arguments and encoding of its result are not counted; after each batch there is a look in any case."""
 
 INFO, VALUE, LIVE = 2, 3, 4
 """Positions in the row of an object; the value is None until an earlier call of the batch has made it. Then the value
@@ -165,7 +165,7 @@ class Executor:
         for row in calls:
             task, run, number, args, inputs, _, specs = row
             value = None
-            called = start
+            called = done = start
             begun += 1
             progress[0] = begun
             if 0 < progress[1] <= begun:  # looked at after the store, as the worker looks after its own
@@ -184,18 +184,21 @@ class Executor:
                 positional, keywords = (
                     unpack_args(args, ext_hook=load_extension, use_list=False) if args else _NO_ARGUMENTS
                 )
-                if len(inputs) > 1:
-                    called = clock()
                 if template.plain:
+                    called = clock()
                     value = function(*positional, **keywords)
+                    done = clock()
                     outputs = encode_plain(template, value, inputs)
                 else:
-                    value = function(self.context(), *positional, **keywords)
+                    context = self.context()
+                    called = clock()
+                    value = function(context, *positional, **keywords)
+                    done = clock()
                     outputs = self._encoder.returned(template, value, inputs)
                 info = None if self._context is None else self._task_info()
             except BaseException as error:  # exit() and the like fail the task, too
                 failure = self._failure(error, task, run)
-                end = clock()
+                end = done = clock()
                 result = (task, run, start + offset, end - start, failure)
             else:
                 end = clock()
@@ -209,7 +212,7 @@ class Executor:
             if output.wrote or end - start > LONG:
                 output.attribute(task, run)
             append(result)
-            if end - called > QUICK:
+            if done - called > QUICK or self._workspace.has_staged:
                 self._begun = begun
                 self._tidy()
                 start = clock()
@@ -217,6 +220,7 @@ class Executor:
                 start = end
                 self._context = None
         self._begun = begun
+        self._tidy()
         self._channel.flush()  # before the last values are freed, which may take longer than making them
 
     def _run_block(

@@ -122,6 +122,11 @@ class Workspace:
             fs.copy_file(path, target)
         return target
 
+    @property
+    def has_staged(self) -> bool:
+        """Whether something was staged in this call."""
+        return bool(self._staged)
+
     def is_staged(self, path: str) -> bool:
         """Tell whether the path was given out in this call, by `stage_path` or `new_staged`."""
         return path in self._staged
