@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from bisect import bisect_right
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from rain.client.alike import AlikeTasks, divided, submittable, used_objects
 from rain.client.call_block import CallBlock
 from rain.client.handles import OWNED, CallTask, DelayedTask, loosen_inputs
 from rain.client.task import Task
+from rain.common.collecting import collections_paused
 from rain.common.ids import FIRST_ID
 
 if TYPE_CHECKING:
@@ -27,18 +26,6 @@ Item: TypeAlias = "Task | DataObject | TaskArray"
 _FIRST_SWEEP = 10_000
 _SHORT = 32
 """Submitted calls of shorter blocks are known one by one."""
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """While many small objects are made that are no garbage, there is nothing to collect."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Block:
@@ -183,7 +170,7 @@ class Registry:
 
     def submitted(self, end: int) -> None:
         """Everything below the number `end` is submitted."""
-        with _gc_paused():
+        with collections_paused():  # many small objects are made that are no garbage
             self._loosen_all(end)
         if len(self._weak) + self._in_blocks >= self._sweep_at:
             self._sweep()

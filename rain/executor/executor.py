@@ -155,7 +155,7 @@ class Executor:
     def _run_calls(self, state: _SessionState, calls: list[list[Any]]) -> None:
         templates, functions = state.templates, state.functions
         progress, begun, output = self._progress, self._begun, self.output
-        append, encode_plain = self._channel.rows.append, self._encoder.plain
+        append, encode_plain, encode_returned = self._channel.rows.append, self._encoder.plain, self._encoder.returned
         objects = self._objects
         lives = None in [row[VALUE] for row in objects.values()]
         unpack_args, clock = msgpack.unpackb, time.monotonic
@@ -184,17 +184,11 @@ class Executor:
                 positional, keywords = (
                     unpack_args(args, ext_hook=load_extension, use_list=False) if args else _NO_ARGUMENTS
                 )
-                if template.plain:
-                    called = clock()
-                    value = function(*positional, **keywords)
-                    done = clock()
-                    outputs = encode_plain(template, value, inputs)
-                else:
-                    context = self.context()
-                    called = clock()
-                    value = function(context, *positional, **keywords)
-                    done = clock()
-                    outputs = self._encoder.returned(template, value, inputs)
+                given = positional if template.plain else (self.context(), *positional)
+                called = clock()
+                value = function(*given, **keywords)
+                done = clock()
+                outputs = (encode_plain if template.plain else encode_returned)(template, value, inputs)
                 info = None if self._context is None else self._task_info()
             except BaseException as error:  # exit() and the like fail the task, too
                 failure = self._failure(error, task, run)
@@ -204,11 +198,7 @@ class Executor:
                 end = clock()
                 result = (task, run, start + offset, end - start, info, outputs)
                 if lives:
-                    for made, (stored, about, _) in zip(row[5], outputs, strict=False):
-                        if made in objects and type(stored) is bytes:
-                            objects[made][INFO], objects[made][VALUE] = about, stored
-                            if type(value) in SCALARS and about == PICKLE5_INFO:
-                                objects[made].append(value)
+                    self._hand_on(row[5], outputs, value)
             if output.wrote or end - start > LONG:
                 output.attribute(task, run)
             append(result)
@@ -220,8 +210,17 @@ class Executor:
                 start = end
                 self._context = None
         self._begun = begun
-        self._tidy()
         self._channel.flush()  # before the last values are freed, which may take longer than making them
+        self._tidy()
+
+    def _hand_on(self, made: list[int], outputs: list[Encoded], value: Any) -> None:
+        """Later calls of the batch may need what this one made."""
+        for number, (stored, about, _) in zip(made, outputs, strict=False):
+            row = self._objects.get(number)
+            if row is not None and type(stored) is bytes:
+                row[INFO], row[VALUE] = about, stored
+                if type(value) in SCALARS and about == PICKLE5_INFO:
+                    row.append(value)
 
     def _run_block(
         self,

@@ -8,7 +8,6 @@ Rerun one seed, with the trace of the run:
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import random
 import sys
@@ -17,6 +16,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rain.common.collecting import collections_paused
 from rain.common.errors import RainWarning
 from rain.protocol.messages import AssignTasks
 from rain.server.core.state import CoreOptions
@@ -92,7 +92,8 @@ class SimCluster:
 
     def run(self) -> None:
         """Run to the end and check everything; closes the loop."""
-        with self.clock.installed(), _errors_reported(self.loop), _no_collections(), warnings.catch_warnings():
+        # no collections: finalisers run at the same moments in every process
+        with self.clock.installed(), _errors_reported(self.loop), collections_paused(), warnings.catch_warnings():
             warnings.simplefilter("ignore", RainWarning)  # a worker that could run a task may be lost for a while
             try:
                 self.loop.run_until_complete(self._main())
@@ -211,18 +212,6 @@ def _errors_reported(loop: SimLoop) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(reporter)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Finalisers run at the same moments in every process."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def run_seed(seed: int, kind: str = "", *, full_trace: bool = False) -> SimCluster:
