@@ -17,6 +17,7 @@ from rain.memcache.requests import WITH_CAS, is_abandoned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rain.memcache.dialects import Lone
     from rain.memcache.replies import Answer, Reply
     from rain.memcache.requests import Request
 
@@ -150,6 +151,7 @@ class BinaryDialect:
 
     def __init__(self) -> None:
         self.unanswered = 0
+        self.lone: Lone | None = None
         self._expected: deque[_Expected] = deque()
         self._number = 0
         self._rest = bytearray()

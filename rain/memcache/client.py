@@ -127,14 +127,17 @@ class MemcachedClient(Client):
         request = Request("get", key)  # a fifth faster than with all arguments
         if return_flags:
             request.return_flags = True
-        if self._timeout is not None:
-            request.deadline = self._time() + self._timeout
         node = self._cluster.node_for(key)
-        try:
-            reply = await node.submit(request)
-        except asyncio.CancelledError:
-            node.abandon(request)
-            raise
+        shortcut = node.shortcut
+        reply = None if shortcut is None else shortcut.ask(request)
+        if reply is None:
+            if request.deadline is None and self._timeout is not None:
+                request.deadline = self._time() + self._timeout
+            try:
+                reply = await (request.waiter or node.submit(request))
+            except asyncio.CancelledError:
+                node.abandon(request)
+                raise
         if reply.__class__ is Item:
             return reply
         if reply is MISS:
@@ -210,15 +213,20 @@ class MemcachedClient(Client):
         if value.__class__ is not bytes:
             value = check_value(value)
         check_key(key)
-        request = Request("set", key, (), value, flags, exptime, 0, (), False, noreply)
-        if self._timeout is not None:
-            request.deadline = self._time() + self._timeout
+        request = Request("set", key, (), value, flags, exptime)
+        if noreply:
+            request.noreply = True
         node = self._cluster.node_for(key)
-        try:
-            reply = await node.submit(request)
-        except asyncio.CancelledError:
-            node.abandon(request)
-            raise
+        shortcut = node.shortcut
+        reply = None if shortcut is None else shortcut.ask(request)
+        if reply is None:
+            if request.deadline is None and self._timeout is not None:
+                request.deadline = self._time() + self._timeout
+            try:
+                reply = await (request.waiter or node.submit(request))
+            except asyncio.CancelledError:
+                node.abandon(request)
+                raise
         if reply != b"STORED" and reply is not None:
             outcomes.stored(request, reply, node.address)
 

@@ -14,7 +14,8 @@ from rain.memcache.client_errors import ClusterNoAvailableNodes, NodeUnavailable
 from rain.memcache.discovery import Discovery
 from rain.memcache.events import Dispatcher
 from rain.memcache.node import Node
-from rain.memcache.replies import Items
+from rain.memcache.replies import UNSUPPORTED, Items
+from rain.memcache.requests import StoreRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -190,6 +191,8 @@ class Cluster:
         try:
             if request.key:
                 self.node_for(request.key).resubmit(request)
+            elif isinstance(request, StoreRun):
+                request.waiter.set_result(UNSUPPORTED)  # who made it sends the keys one by one
             elif request.keys:
                 self._move_many(request)
             else:

@@ -2,6 +2,8 @@
 
 The lines of an answer are taken as if no block had an end of line in it. That this was right is shown by the lengths:
 if the first n blocks have the lengths that the lines before them announce, then the first n lines are `VALUE` lines.
+
+And many lines that answer `set` commands.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from rain.memcache.replies import Items
+from rain.memcache.forms import STORAGE
+from rain.memcache.replies import ErrorLine, Items, UnknownLine, is_error
 
 if TYPE_CHECKING:
     from collections.abc import Set
+
+    from rain.memcache.replies import Fault, Reply
 
 MAX_BLOCK: Final = 1 << 30
 MAX_FLAGS: Final = (1 << 32) - 1
@@ -90,3 +95,28 @@ def mixed(left: Set[bytes], heads: list[bytes], values: list[bytes]) -> Items | 
     if -1 in flags.values() or -1 in tokens:
         return None
     return Items(keys, values, [flags[text] for text in texts], tokens)
+
+
+def stores(lines: list[bytes], replies: list[Reply]) -> Fault | None:
+    """Take lines that answer `set` commands.
+
+    Args:
+        lines: those received.
+        replies: to which theirs are added.
+
+    Returns:
+        The first line after which nothing can be understood; it is not added.
+    """
+    if lines.count(b"STORED") == len(lines):
+        replies += lines
+        return None
+    for line in lines:
+        if line in STORAGE.lines:
+            replies.append(line)
+        elif not is_error(line):
+            return UnknownLine(line)
+        elif line.startswith(b"SERVER_ERROR"):
+            replies.append(ErrorLine(line))
+        else:  # the server may take the data block for commands
+            return ErrorLine(line)
+    return None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rain.memcache import requests
 from rain.memcache.client_errors import AuthenticationError
 from rain.memcache.deadlines import NEVER, Alarm, expire
+from rain.memcache.ends import ConnectionEnded, Overdue
 from rain.memcache.outcomes import Breach, breach
 from rain.memcache.replies import UNSUPPORTED, ErrorLine, UnknownLine, Violation
 from rain.memcache.requests import Request, is_plain_read
+from rain.memcache.shortcut import Shortcut
+from rain.memcache.tls import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rain.memcache.addresses import Address
     from rain.memcache.dialects import Dialect
+    from rain.memcache.ends import Owner
     from rain.memcache.metrics import Counters
     from rain.memcache.ordering import Bindings
     from rain.memcache.replies import Answer, Reply
@@ -32,9 +36,6 @@ MOST_MISSING = 64 * 1024
 MOST_BOUND = 1024
 """With more loose writes than this, a barrier settles them."""
 
-TLS_RECORD = 16 * 1024
-"""Bytes of the requests that may share a TLS record."""
-
 _FAULTS = frozenset({ErrorLine, UnknownLine, Violation})
 _RECEIVE_BUFFER = 256 * 1024
 _HEAP_KEPT = 8 << 20
@@ -43,30 +44,6 @@ each batch of replies, and taking it again costs a page fault for every 4 KiB of
 
 
 bytearray(_HEAP_KEPT)  # freed at once
-
-
-class ConnectionEnded(ConnectionError):
-    """Why a connection came to its end."""
-
-
-class Overdue(ConnectionEnded):
-    """The server did not answer for so long that the connection was given up."""
-
-
-class Owner(Protocol):
-    """Who decides what becomes of the requests of a connection that has ended: the handshake, then the node."""
-
-    def connection_ended(
-        self, connection: Connection, reason: Exception, in_flight: list[Request], queued: list[Request]
-    ) -> None:
-        """Told once, unless the end was ordered by `finish`.
-
-        Args:
-            connection: the one that ended.
-            reason: an `AuthenticationError` if the server wants credentials, `Overdue`, or another `ConnectionEnded`.
-            in_flight: handed over and unanswered, in order; abandoned ones are counted already.
-            queued: not handed over.
-        """
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -111,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last_received = 0.0
         self._transport: asyncio.Transport
         self._tls = False
+        self._shortcut: Shortcut | None = None
         self.owner = owner
         self.lenient = True
         self.ended = False
@@ -131,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._dialect = dialect
         self._encode = dialect.encode
         self._feed = dialect.feed
+        self._lone = dialect.lone
 
     # What users of the connection call
 
@@ -153,6 +132,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._loop.call_soon(self._flush)
             else:
                 self._flush()
+                if self._shortcut is not None and not self.lenient:
+                    self._shortcut.try_out(self.last_used)
                 if not self._dialect.unanswered:  # without a reply nothing else would tell the end of the turn
                     self._flush_due = True
                     self._loop.call_soon(self._flush)
@@ -164,6 +145,61 @@ class Connection(asyncio.BufferedProtocol):
             self.send(request)
         self._flush()
         self._turn = 0
+
+    def ask(self, request: Request) -> Reply | None:
+        """Send a request whose caller waits for nothing else, and take the reply on the spot; see `shortcut`.
+
+        Returns:
+            The reply. None if the request was not sent, or, when it has a waiter now, not answered so soon.
+        """
+        shortcut, lone = self._shortcut, self._lone
+        assert shortcut is not None
+        assert lone is not None
+        now = self._time()
+        data = None
+        if shortcut.is_open(now) and not self._bindings.active:
+            data = lone.encode_lone(request)
+        if data is None:
+            self.owner.shortcut = None
+            return None
+        written = shortcut.write(data)
+        if written < len(data):
+            self._transport.write(data[written:])
+        received = shortcut.read()
+        reply = lone.lone_reply(request, received)
+        if reply is None:
+            lone.expect(request)
+            completed = self._feed(received)
+            while received and not completed:
+                received = shortcut.read()
+                completed = self._feed(received)
+            if len(completed) != 1 or completed[0][1].__class__ in _FAULTS:
+                self._leave(request, completed, now)
+                return None
+            reply = completed[0][1]
+        self.last_used = now
+        self.answered += 1
+        if not request.own:
+            self._counters.operations_executed += request.commands
+        return reply
+
+    def _leave(self, request: Request, completed: list[Any], now: float) -> None:
+        """Go on the ordinary way with a request that has taken the shortcut until now."""
+        assert self._shortcut is not None
+        self._shortcut.give_up()
+        self.owner.shortcut = None
+        request.waiter = self._loop.create_future()
+        request.carrier = self
+        self.load = 1
+        self.last_used = self._oldest_since = now
+        if self._timeout is not None:
+            if request.deadline is None:
+                request.deadline = now + self._timeout
+            soonest = min(request.deadline, now + self._timeout)
+            if soonest < self._alarm.at:
+                self._alarm.set(soonest)
+        if completed:
+            self._deliver(completed, now)
 
     def abandon(self, request: Request) -> None:
         """Nobody waits any more for a request that was handed over: a write is loose from now on."""
@@ -188,6 +224,10 @@ class Connection(asyncio.BufferedProtocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
+        socket = transport.get_extra_info("socket")
+        selects = isinstance(self._loop, asyncio.SelectorEventLoop) and socket is not None and not self._tls
+        if selects and self._lone is not None:
+            self._shortcut = Shortcut(socket.fileno())
         self.last_used = self._time()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -199,9 +239,12 @@ class Connection(asyncio.BufferedProtocol):
         if self.ended:
             return
         self.last_used = self._last_received = now = self._time()
+        quick = self._shortcut is not None and self._shortcut.trying and self._shortcut.judge(now)
         completed: list[Any] = self._feed(self._buffer[:nbytes])
         if completed:
             self._deliver(completed, now)
+            if quick and not self.load and not self._paused and not self.ended:
+                self.owner.shortcut = self
         else:
             self._measure()
 
@@ -242,6 +285,7 @@ class Connection(asyncio.BufferedProtocol):
                 request.carrier = self
                 batch.append(request)
         self._turn = len(batch)
+        self.owner.shortcut = None
         dialect = self._dialect
         self.last_used = now = self._time()
         if not dialect.unanswered:
@@ -274,7 +318,7 @@ class Connection(asyncio.BufferedProtocol):
         value in that record, it waits for its socket, where nothing more will come, and never looks at them.
         """
         unsupported: list[Request] = []
-        for group in _records(batch):
+        for group in records(batch):
             buffers, unknown = self._encode(group)
             unsupported += unknown
             for buffer in buffers:
@@ -327,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._late(request, reply)
             else:
                 if not request.own:
-                    executed += 1
+                    executed += request.commands
         self._counters.operations_executed += executed
         if self.ended:
             return
@@ -447,21 +491,3 @@ class Connection(asyncio.BufferedProtocol):
             if request.waiter.done():
                 self._counters.unanswered(request)
         return [request for request in in_flight if not request.waiter.done()]
-
-
-def _records(batch: list[Request]) -> Iterator[list[Request]]:
-    """Groups of requests that fit into one TLS record each; a request that does not is alone."""
-    group: list[Request] = []
-    room = TLS_RECORD
-    for request in batch:
-        # No line is longer than this, in any dialect.
-        size = 300 + len(request.key) + sum(len(key) + 110 for key in request.keys)
-        if request.value is not None:
-            size += len(request.value)
-        if size > room and group:
-            yield group
-            group, room = [], TLS_RECORD
-        group.append(request)
-        room -= size
-    if group:
-        yield group

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from rain.memcache.forms import CLASSIC_LINES, CLASSIC_SHAPES, CRLF, FETCH, META_LINES, META_SHAPES
+from rain.memcache.forms import CLASSIC_LINES, CLASSIC_SHAPES, CRLF, FETCH, META_LINES, META_SHAPES, set_tail
 from rain.memcache.parsing import Merged, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from rain.memcache.replies import Answer
+    from rain.memcache.replies import Answer, Reply
     from rain.memcache.requests import Request, Shape
 
 LARGE: Final = 64 << 10
@@ -20,12 +19,35 @@ MOST_MERGED: Final = 32
 """Most keys of one command that several fetches were merged into."""
 
 
+class Lone(Protocol):
+    """What a dialect can do for a request while nothing is unanswered."""
+
+    def encode_lone(self, request: Request) -> bytes | None:
+        """Write the request, without expecting its reply.
+
+        Returns:
+            What to send, or None if it is large, has no reply, or does not exist in this dialect.
+        """
+        ...
+
+    def lone_reply(self, request: Request, data: bytes) -> Reply | None:
+        """Return the reply that was not expected, if the data are all of it and it is a simple one."""
+        ...
+
+    def expect(self, request: Request) -> None:
+        """Expect the reply after all."""
+        ...
+
+
 class Dialect(Protocol):
     """Turns the requests of one connection into bytes, and what comes back into replies.
 
     Attributes:
         unanswered: requests that were encoded and still want a reply.
+        lone: a shorter way for lone requests, or None.
     """
+
+    lone: Lone | None
 
     @property
     def name(self) -> Literal["classic", "meta", "binary"]:
@@ -67,11 +89,6 @@ class Dialect(Protocol):
         ...
 
 
-@lru_cache(1024)
-def _set_tail(flags: int, exptime: int, size: int) -> bytes:
-    return b" %d %d %d\r\n" % (flags, exptime, size)
-
-
 class _TextDialect:
     """What classic and meta share."""
 
@@ -80,7 +97,9 @@ class _TextDialect:
 
     def __init__(self) -> None:
         self.unanswered = 0
+        self.lone: Lone | None = self
         self._parser = Parser()
+        self.lone_reply = self._parser.lone
 
     def encode(self, requests: Sequence[Request]) -> tuple[list[bytes | memoryview], list[Request]]:
         """Write the requests of one turn; see `Dialect`."""
@@ -105,7 +124,7 @@ class _TextDialect:
             else:
                 size = len(value)
                 if command == "set" and size < LARGE and not request.noreply:
-                    parts += (b"set ", request.key, _set_tail(request.flags, request.exptime, size), value, CRLF)
+                    parts += (b"set ", request.key, set_tail(request.flags, request.exptime, size), value, CRLF)
                 elif size < LARGE:
                     parts += (lines[command](request), value, CRLF)
                 else:
@@ -120,6 +139,28 @@ class _TextDialect:
         if parts:
             buffers.append(b"".join(parts))
         return buffers, unsupported
+
+    def encode_lone(self, request: Request) -> bytes | None:
+        """Write a request while nothing is unanswered; see `Lone`."""
+        command = request.command
+        shape = self._shapes.get(command)
+        if shape is None or request.noreply:
+            return None
+        request.shape = shape
+        value = request.value
+        if value is None:
+            return self._lines[command](request)
+        size = len(value)
+        if size >= LARGE:
+            return None
+        if command == "set":
+            return b"".join((b"set ", request.key, set_tail(request.flags, request.exptime, size), value, CRLF))
+        return b"".join((self._lines[command](request), value, CRLF))
+
+    def expect(self, request: Request) -> None:
+        """Expect the reply after all."""
+        self._parser.expected.append(request)
+        self.unanswered += 1
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Answer]:
         """Take the next bytes received; see `Dialect`."""

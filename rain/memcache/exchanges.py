@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.memcache import outcomes
+from rain.memcache.deadlines import describe
 from rain.memcache.replies import Fault
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ async def execute_all(exchanges: Sequence[Exchange]) -> list[Reply]:
     Raises:
         Exception: the first failure, error lines included; the rest is abandoned then, as when the caller is cancelled.
     """
-    futures = [node.submit(request) for node, request in exchanges]
+    if len(exchanges) == 1:
+        [(node, request)] = exchanges
+        reply = None if node.shortcut is None else node.shortcut.ask(request)
+        if reply is not None:
+            return [reply]
+    futures = [request.waiter or node.submit(request) for node, request in exchanges]
     try:
         if len(futures) == 1:
             return [await futures[0]]
@@ -123,7 +129,7 @@ async def run(
                 if late:
                     failed(request, _too_late(node, request))
                 else:
-                    waiting.append((node, request, node.submit(request), size))
+                    waiting.append((node, request, request.waiter or node.submit(request), size))
                     awaited_bytes += size
                 following = next(source, None)
             woken = False
@@ -157,9 +163,7 @@ def accept(node: Node, request: Request, reply: Reply | None) -> None:
 
 def _too_late(node: Node, request: Request) -> TimeoutError:
     """The failure of a request that could not even be sent before its deadline."""
-    return TimeoutError(
-        f"{request.command} {request.key!r}: the time was over before it could be sent to {node.address}"
-    )
+    return TimeoutError(f"{describe(request)}: the time was over before it could be sent to {node.address}")
 
 
 async def together(runs: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from rain.memcache.requests import NO_SHAPE, WITH_CAS, Kind, Request, Shape
@@ -15,14 +16,17 @@ PROBE_LINE: Final = b"get rain:probe\r\n"
 FETCH: Final = Shape(Kind.META, codes=(b"VA", b"EN"))
 """Of a fetch of one key in meta form; the parser has a short path for it."""
 VALUES: Final = Shape(Kind.VALUES)
+STORES: Final = Shape(Kind.LINE)
+"""Of a run of `set`s: as many lines."""
 
-_STORAGE = Shape(Kind.LINE, b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
+STORAGE: Final = Shape(Kind.LINE, b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
 _NUMBER = Shape(Kind.LINE, b"NOT_FOUND", pattern=rb"[0-9]{1,20}")
 _OK = Shape(Kind.LINE, b"OK")
 
 _COMMON_SHAPES = {
     **dict.fromkeys(("get_many", "gets_many", "gat_many", "gats_many", "get_config", "probe"), VALUES),
-    **dict.fromkeys(("set", "add", "replace", "append", "prepend", "cas"), _STORAGE),
+    **dict.fromkeys(("set", "add", "replace", "append", "prepend", "cas"), STORAGE),
+    "set_many": STORES,
     **dict.fromkeys(("increment", "decrement"), _NUMBER),
     **dict.fromkeys(("flush_all", "verbosity"), _OK),
     "touch": Shape(Kind.LINE, b"TOUCHED", b"NOT_FOUND"),
@@ -52,6 +56,12 @@ META_SHAPES: Final = {
     "barrier": Shape(Kind.META, codes=(b"MN",)),
 }
 """The same for connections that use meta commands."""
+
+
+@lru_cache(1024)
+def set_tail(flags: int, exptime: int, size: int) -> bytes:
+    """What follows the key in the line of a `set`."""
+    return b" %d %d %d\r\n" % (flags, exptime, size)
 
 
 def _noreply(request: Request) -> bytes:
@@ -103,6 +113,7 @@ CLASSIC_LINES: Final[dict[str, Callable[[Request], bytes]]] = {
     "gat_many": lambda request: b"gat %d %b\r\n" % (request.exptime, b" ".join(request.keys)),
     "gats_many": lambda request: b"gats %d %b\r\n" % (request.exptime, b" ".join(request.keys)),
     **dict.fromkeys(("set", "add", "replace", "append", "prepend"), _storage),
+    "set_many": lambda request: b"",
     "cas": _cas,
     "increment": lambda request: b"incr %b %d%b" % (request.key, request.token, _noreply(request)),
     "decrement": lambda request: b"decr %b %d%b" % (request.key, request.token, _noreply(request)),

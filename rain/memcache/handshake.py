@@ -61,6 +61,9 @@ async def open_transport(address: Address, protocol_factory: ProtocolFactory, op
 class Handshake:
     """Opens the connections of one node, one at a time.
 
+    Attributes:
+        shortcut: None, since nobody is alone before the connection is ready.
+
     Args:
         address: of the node.
         options: of the client.
@@ -76,6 +79,7 @@ class Handshake:
         bindings: Bindings[Connection],
         counters: Counters,
     ) -> None:
+        self.shortcut: Connection | None = None
         self._address = address
         self._options = options
         self._connect = connect

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain.memcache import outcomes, requests
+from rain.memcache.bulk import FEW, SMALL, store_small
 from rain.memcache.exchanges import accept, execute_all, run, send_and_forget, together
 from rain.memcache.replies import UNSUPPORTED, Items, MetaItem
 from rain.memcache.requests import Request
@@ -96,7 +97,12 @@ class ManyKeys:
                 else:
                     yield node, request
 
-        failures = await self._run(items, make, accept)
+        failures: dict[bytes, Exception] = {}
+        rest = list(items)
+        if chunking is None and not noreply and len(items) >= FEW:
+            rest = await self._store_small(items, flags, exptime, deadline, failures)
+        if rest:
+            failures.update(await self._run(rest, make, accept))
         for request in large:
             assert chunking is not None
             try:
@@ -106,6 +112,26 @@ class ManyKeys:
             except Exception as error:
                 failures[request.key] = error
         return failures
+
+    async def _store_small(
+        self,
+        items: Mapping[bytes, bytes | memoryview],
+        flags: int,
+        exptime: int,
+        deadline: float | None,
+        failures: dict[bytes, Exception],
+    ) -> list[bytes]:
+        """Store the small values in runs; gives the keys that are not among them."""
+        small = [key for key, value in items.items() if len(value) <= SMALL]
+        left = [key for key in items if len(items[key]) > SMALL] if len(small) < len(items) else []
+
+        async def store(node: Node, keys: list[bytes]) -> None:
+            left.extend(await store_small(node, keys, items, flags, exptime, deadline, failures))
+
+        if small:
+            groups = self._cluster.group(small).items()
+            await together([store(node, part) for node, keys in groups for part in node.parts(keys)])
+        return left
 
     async def delete(self, keys: list[bytes], noreply: bool, deadline: float | None) -> dict[bytes, Exception]:
         """The failures of `delete_many`."""

@@ -37,7 +37,8 @@ class Counters:
         if request.carrier is not None or request.sent_before:
             request.carrier = None
             request.sent_before = False
-            self.operations_executed_with_error += not request.own
+            if not request.own:
+                self.operations_executed_with_error += request.commands
 
     def snapshot(self, cur_connections: int) -> ConnectionPoolMetrics:
         """The counters as users see them, as they are now."""

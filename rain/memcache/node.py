@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rain.memcache import requests
 from rain.memcache.addresses import node_text
 from rain.memcache.client_errors import AuthenticationError, NodeUnavailable
-from rain.memcache.connection import WHOLE_NODE, Connection, Overdue
+from rain.memcache.connection import WHOLE_NODE, Connection
 from rain.memcache.deadlines import Alarm, describe, expire, fail
+from rain.memcache.ends import Overdue
 from rain.memcache.handshake import Handshake, open_transport
 from rain.memcache.metrics import Counters
 from rain.memcache.ordering import Bindings
@@ -48,6 +49,7 @@ class Node:
         address: of the server.
         healthy: False after failures in a row, until a connection opens again.
         closed: True when closed or removed.
+        shortcut: the connection that may answer the next request on the spot, or None.
 
     Args:
         address: of the server.
@@ -69,6 +71,7 @@ class Node:
         self.address = address
         self.healthy = True
         self.closed = False
+        self.shortcut: Connection | None = None
         self._options = options
         self._on_health = on_health
         self._random = random
@@ -156,7 +159,10 @@ class Node:
         """Send a request and wait for the reply; see `submit`. A command for the whole node waits for its turn."""
         if request.command in WHOLE_NODE and len(self._connections) > 1:
             await self._settle(request.deadline)
-        waiter = self.submit(request)
+        reply = None if self.shortcut is None else self.shortcut.ask(request)
+        if reply is not None:
+            return reply
+        waiter: asyncio.Future[Reply] = request.waiter or self.submit(request)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -364,6 +370,7 @@ class Node:
     def _remove(self, connection: Connection) -> None:
         """Use a connection no more."""
         self._connections.remove(connection)
+        self.shortcut = None
         self._first = self._connections[0] if self._connections else None
         self._bindings.release(connection)
         self._counters.connections_closed += 1

@@ -13,10 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rain.memcache.base import Item
-from rain.memcache.columns import MAX_BLOCK, MAX_CAS, MAX_FLAGS, flags_and_size, mixed, number, uniform
-from rain.memcache.forms import CRLF, FETCH, VALUES
-from rain.memcache.replies import MISS, ErrorLine, Items, MetaItem, UnknownLine, Violation
-from rain.memcache.requests import ONE_KEY_FETCHES, WITH_CAS, Kind, Request, is_abandoned
+from rain.memcache.columns import MAX_BLOCK, MAX_CAS, MAX_FLAGS, flags_and_size, mixed, number, stores, uniform
+from rain.memcache.forms import CRLF, FETCH, STORES, VALUES
+from rain.memcache.replies import MISS, ErrorLine, Items, MetaItem, UnknownLine, Violation, is_error
+from rain.memcache.requests import ONE_KEY_FETCHES, WITH_CAS, Kind, Request, StoreRun, is_abandoned
 
 if TYPE_CHECKING:
     from rain.memcache.replies import Answer, Reply
@@ -32,9 +32,6 @@ _LARGE = 512  # bytes of a block from which looking for lines costs more than as
 _BULK = 4  # keys from which an answer is first tried as a whole
 _MEMO = 4096  # heads of plain hits that are remembered ...
 _MEMO_LINE = 40  # ... when they are this short
-
-_ERROR_WORDS = frozenset({b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR"})
-_ERROR_STARTS = (b"ERROR ", b"CLIENT_ERROR ", b"SERVER_ERROR ")
 
 
 class Merged(Request):
@@ -67,10 +64,6 @@ class _Block:
 
 
 _Head: TypeAlias = "MetaItem | tuple[bytes, int, int | None]"
-
-
-def _is_error(line: bytes) -> bool:
-    return line.startswith(_ERROR_STARTS) or line in _ERROR_WORDS
 
 
 class Parser:
@@ -114,14 +107,15 @@ class Parser:
         if self._broken:
             return done
         size = len(data)
-        if self._block is None and size <= _WHOLE:
-            unused = self._parse(self._rest + data, done)
+        view = memoryview(data)
+        position = 0
+        if self._block is None and not self._rest:
+            position = self._large(view, 0, done)  # no line is looked for where a large value is
+        if self._block is None and size - position <= _WHOLE:
+            unused = self._parse(self._rest + view[position:], done)
             if not unused and self._block is None:
                 return done
             position = size - unused
-        else:
-            position = 0
-        view = memoryview(data)
         window = _NARROW
         while True:
             if self._block is not None:
@@ -134,6 +128,18 @@ class Parser:
             end = min(position + window, size)
             position = end - self._parse(self._rest + view[position:end], done)
             window = _WIDE
+
+    def lone(self, request: Request, data: bytes) -> Item | bytes | None:
+        """Return the reply to a request that is not expected, if the data are all of it, and like many before it."""
+        shape = request.shape
+        line, _, rest = data.partition(CRLF)
+        if shape is FETCH:
+            head = self._heads.get(line)
+            if head is not None and len(rest) == head[0] + len(CRLF) and rest.endswith(CRLF):
+                return Item(rest[: head[0]], head[1], None)
+        elif line in shape.lines and not rest and len(data) > len(line):
+            return line
+        return None
 
     def _parse(self, chunk: bytes, done: list[Answer]) -> int:
         """Take a window, which begins where a line does.
@@ -210,7 +216,7 @@ class Parser:
         while expected and expected[0].shape is FETCH:
             line, ended, _ = view[position : position + _NARROW].tobytes().partition(CRLF)
             head = heads.get(line)
-            if head is None or not ended:
+            if head is None or not ended or head[0] < _LARGE:
                 break
             start = position + len(line) + len(CRLF)
             end = start + head[0]
@@ -226,8 +232,10 @@ class Parser:
         Returns:
             Index of the next line; beyond the last if the window is used up, by a block begun or by a violation.
         """
+        if request.shape is STORES:
+            return self._stores(lines, index, request, done)
         line = lines[index]
-        if _is_error(line):
+        if is_error(line):
             self._answer(request, ErrorLine(line), done)
             return index + 1
         if len(line) > MAX_LINE:
@@ -246,6 +254,19 @@ class Parser:
             self._stats_line(line, request, done)
             return index + 1
         return self._config_line(lines, index, request, done)
+
+    def _stores(self, lines: list[bytes], index: int, request: Request, done: list[Answer]) -> int:
+        """Take replies of a run; what ends the connection is the reply to the whole."""
+        assert isinstance(request, StoreRun)
+        replies = request.replies
+        wanted = len(request.keys)
+        end = min(index + wanted - len(replies), len(lines) - 1)
+        fault = stores(lines[index:end], replies)
+        if fault is not None:
+            self._answer(request, fault, done)
+        elif len(replies) == wanted:
+            self._answer(request, b"STORED" if replies.count(b"STORED") == wanted else b"NOT_STORED", done)
+        return end
 
     def _values_line(self, lines: list[bytes], index: int, request: Request, done: list[Answer]) -> int:
         items = self._items

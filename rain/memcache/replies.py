@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rain.memcache.base import Item
     from rain.memcache.requests import Request
 
+_ERROR_WORDS = frozenset({b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR"})
+_ERROR_STARTS = (b"ERROR ", b"CLIENT_ERROR ", b"SERVER_ERROR ")
+
 
 class Mark(Enum):
     """Replies that carry nothing."""
@@ -118,6 +121,11 @@ class Fault:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.line[:200]!r}>"
+
+
+def is_error(line: bytes) -> bool:
+    """True for what stands in an `ErrorLine`."""
+    return line.startswith(_ERROR_STARTS) or line in _ERROR_WORDS
 
 
 class ErrorLine(Fault):

@@ -64,7 +64,8 @@ class Request:
 
     Attributes:
         command: `get`, `gets`, `gat`, `gats` (one key); the same with `_many` (one command with several keys); `set`,
-            `add`, `replace`, `append`, `prepend`, `cas`; `increment`, `decrement`, `touch`, `delete`; `flush_all`,
+            `set_many` (a `StoreRun`), `add`, `replace`, `append`, `prepend`, `cas`; `increment`, `decrement`,
+            `touch`, `delete`; `flush_all`,
             `version`, `stats`, `cache_memlimit`, `verbosity`, `quit`; `config` and `get_config` (discovery); `lease`,
             `meta_delete`, `meta_delete_invalid`, `touch_fetch`, `placeholder` (meta only); `barrier`, `probe`,
             `authenticate`.
@@ -78,6 +79,7 @@ class Request:
         arguments: of `stats`; of `authenticate` the user name and the password.
         return_flags: the caller wants the flags.
         noreply: the server is asked not to answer.
+        commands: how many commands it counts for in metrics.
         own: made by the client for itself, not counted in metrics.
         waiter: the future of the caller, or None; a request whose waiter is done is abandoned.
         deadline: time of the loop at which the waiter fails, or None.
@@ -91,6 +93,7 @@ class Request:
         "arguments",
         "carrier",
         "command",
+        "commands",
         "deadline",
         "exptime",
         "flags",
@@ -132,6 +135,7 @@ class Request:
         self.return_flags = return_flags
         self.noreply = noreply
         self.own = own
+        self.commands = 1
         self.waiter: Any = None
         self.deadline: float | None = None
         self.carrier: Any = None
@@ -141,6 +145,26 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.command} {self.key!r}>" if self.key else f"<Request {self.command}>"
+
+
+class StoreRun(Request):
+    """Several `set`s that are sent as one buffer and answered as one request.
+
+    Attributes:
+        replies: what came back so far: a line or an error line for each of the first keys. The reply to the whole is
+            `STORED` if all are; else `NOT_STORED`, or the `Fault` that ended the connection at the next key.
+
+    Args:
+        keys: all different.
+        data: the commands with their data blocks, except the last end of line.
+    """
+
+    __slots__ = ("replies",)
+
+    def __init__(self, keys: tuple[bytes, ...], data: bytes) -> None:
+        super().__init__("set_many", b"", keys, data)
+        self.commands = len(keys)
+        self.replies: list[Reply] = []
 
 
 def is_plain_read(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""TLS contexts made from the options of a client."""
+"""TLS: contexts made from the options of a client, and what may share a record."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterator
 
     from rain.memcache.options import Options
+    from rain.memcache.requests import Request
+
+_RECORD = 16 * 1024
+"""Bytes of the requests that may share a TLS record."""
 
 
 def client_context(options: Options) -> ssl.SSLContext | None:
@@ -36,3 +41,21 @@ def client_context(options: Options) -> ssl.SSLContext | None:
         # Without a password OpenSSL would ask for one on the terminal, and the program would hang.
         context.load_cert_chain(options.ssl_client_cert, options.ssl_client_key, password="")
     return context
+
+
+def records(batch: list[Request]) -> Iterator[list[Request]]:
+    """Groups of requests that fit into one TLS record each; a request that does not is alone."""
+    group: list[Request] = []
+    room = _RECORD
+    for request in batch:
+        # No line is longer than this, in any dialect.
+        size = 300 + len(request.key) + sum(len(key) + 110 for key in request.keys)
+        if request.value is not None:
+            size += len(request.value)
+        if size > room and group:
+            yield group
+            group, room = [], _RECORD
+        group.append(request)
+        room -= size
+    if group:
+        yield group

@@ -33,10 +33,10 @@ PROTOCOL = {
 LAYERS = (
     {"default_values", "client_errors", "addresses", "base", "options", "validation"},
     PROTOCOL,
-    {"deadlines", "metrics", "ordering", "tls", "connection", "handshake"},
+    {"deadlines", "ends", "metrics", "ordering", "shortcut", "tls", "connection", "handshake"},
     {"node"},
     {"events", "discovery", "cluster"},
-    {"exchanges", "batching", "chunking", "many", "leases", "flights", "client"},
+    {"exchanges", "batching", "bulk", "chunking", "many", "leases", "flights", "client"},
     {"factory", "__init__"},
 )
 """From bottom to top; what stands in one set may know each other."""

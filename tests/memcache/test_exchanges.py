@@ -21,6 +21,8 @@ class Node:
 
     address = address(0)
 
+    shortcut = None
+
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.abandoned: list[Request] = []
@@ -273,7 +275,7 @@ class TestRun:
         await run.task
         assert len(node.requests) == 3
         assert [type(error) for _, error in run.told] == [TimeoutError] * 10
-        assert str(run.told[9][1]) == "set b'key:9': the time was over before it could be sent to cache:11211"
+        assert str(run.told[9][1]) == "set of b'key:9': the time was over before it could be sent to cache:11211"
 
 
 class TestTogether:
