@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from rain.client import LocalCluster, Task
-from rain.process import Guard
+from rain.process.guard import Guard
 from rain.worker.builtins import Builtins
 from rain.worker.core.actions import Run
 from rain.worker.core.events import RunResult, RunsEnded, WorkerEvent

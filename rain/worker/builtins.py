@@ -10,9 +10,9 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rain.common.structs import dataclass
 from rain.worker.builtin.directories import make_directory, slice_directory
 from rain.worker.builtin.execute import execute
 from rain.worker.builtin.files import export, open_directory, open_file
@@ -20,14 +20,14 @@ from rain.worker.builtin.job import BuiltinError, Job
 from rain.worker.builtin.values import concat, sleep_milliseconds, sleep_seconds
 from rain.worker.core.events import BuiltinStopped
 from rain.worker.programs import Programs
-from rain.worker.sandbox import HeldDirectories
+from rain.worker.spare_directories import SpareDirectories
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
     from concurrent.futures import Executor
 
-    from rain.process import Guard
+    from rain.process.guard import Guard
     from rain.worker.core.actions import Run
     from rain.worker.core.events import TaskKey, WorkerEvent
     from rain.worker.store import Store
@@ -59,7 +59,7 @@ class Builtins:
 
     Attributes:
         programs: those that run.
-        held: removed directories of programs that have ended.
+        spares: directories of programs that have ended.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Builtins:
         self.wall_clock = wall_clock
         self.threads = threads
         self.programs = Programs(loop, guard)
-        self.held = HeldDirectories(self.remove_later)
+        self.spares = SpareDirectories(loop, self.programs, self.remove_later)
         self._sandboxes = os.path.abspath(sandboxes)
         self._numbers = itertools.count(1)
         self._report = report
@@ -118,7 +118,7 @@ class Builtins:
         for key in [*self._jobs, *self._stopping]:
             self.stop(key)
         await self.programs.close()
-        self.held.close()
+        self.spares.close()
 
     def watched(self) -> Iterable[tuple[TaskKey, int, int]]:
         """Running programs whose memory is limited: run, process id, bytes."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,11 +18,11 @@ from rain.worker.grace import GroupEnd
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rain.process import Guard
+    from rain.process.guard import Guard
     from rain.worker.core.events import TaskKey
 
 _CLOSE_TIMEOUT = 5.0
-_WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
 _RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # those which Python ignores
 
 
@@ -32,17 +33,25 @@ class Program:
         key: the run it belongs to.
         memory_limit: bytes of resident memory it may use with all its children, None = any.
         pid: id of the process and of its group.
+        sequence: `Programs.sequence` when it was started.
         ended: called with its exit code, or minus the number of the signal, when nothing is left of its group.
     """
 
-    __slots__ = ("ended", "group_end", "key", "memory_limit", "pid", "pidfd")
+    __slots__ = ("ended", "group_end", "key", "memory_limit", "pid", "pidfd", "sequence")
 
     def __init__(
-        self, key: TaskKey, pid: int, pidfd: int, memory_limit: int | None, ended: Callable[[int], None]
+        self,
+        key: TaskKey,
+        pid: int,
+        pidfd: int,
+        memory_limit: int | None,
+        ended: Callable[[int], None],
+        sequence: int,
     ) -> None:
         self.key = key
         self.pid = pid
         self.pidfd = pidfd
+        self.sequence = sequence
         self.memory_limit = memory_limit
         self.ended = ended
         self.group_end: GroupEnd | None = None  # while it is being ended with grace
@@ -62,17 +71,26 @@ class Programs:
     Args:
         loop: the worker's loop; everything happens in it.
         guard: told of all process groups, None without.
+
+    Attributes:
+        sequence: grows with each start of a program before which a process id was given to somebody else, programs that
+            run included; those of one sequence have started no processes and no threads.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard | None = None) -> None:
         self._loop = loop
         self._guard = guard
         self._running: dict[int, Program] = {}
+        self._by_pidfd: dict[int, Program] = {}
+        self._ends = select.epoll()  # registers and forgets descriptors faster than the loop
+        self.sequence = 1
+        self._last_pid = 0
         self._all_ended: asyncio.Event | None = None
         hidden = (*SECRET_VARIABLES, OWNER_FD)
         self._environment = {
             os.fsencode(name): os.fsencode(value) for name, value in os.environ.items() if name not in hidden
         }
+        loop.add_reader(self._ends.fileno(), self._leaders_ended)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def environment(self, extra: Mapping[str, str | None]) -> dict[bytes, bytes]:
@@ -109,7 +127,8 @@ class Programs:
             arguments: program and arguments.
             environment: all variables; PATH is searched for the program.
             directory: its working directory.
-            stdin, stdout, stderr: paths of files, relative to the directory; the latter two are created.
+            stdin, stdout, stderr: paths of files, relative to the directory; the latter two are made, or are there
+                and empty.
             memory_limit: for `watched`.
             ended: called with its status when it has ended and nothing is left of its group.
 
@@ -127,8 +146,8 @@ class Programs:
                 environment,
                 file_actions=(
                     (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, stdout, _WRITE_NEW, 0o600),
-                    (os.POSIX_SPAWN_OPEN, 2, stderr, _WRITE_NEW, 0o600),
+                    (os.POSIX_SPAWN_OPEN, 1, stdout, _WRITE, 0o600),
+                    (os.POSIX_SPAWN_OPEN, 2, stderr, _WRITE, 0o600),
                 ),
                 setsid=True,
                 setsigmask=(),
@@ -136,6 +155,9 @@ class Programs:
             )
         finally:
             os.fchdir(self._home)
+        if pid != self._last_pid + 1:  # they are given in order
+            self.sequence += 1
+        self._last_pid = pid
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -144,8 +166,9 @@ class Programs:
             raise
         if self._guard is not None:
             self._guard.add_group(pid)
-        program = self._running[pid] = Program(key, pid, pidfd, memory_limit, ended)
-        self._loop.add_reader(pidfd, self._leader_ended, program)
+        program = self._running[pid] = Program(key, pid, pidfd, memory_limit, ended, self.sequence)
+        self._by_pidfd[pidfd] = program
+        self._ends.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
         return program
 
     def stop(self, program: Program, grace: float) -> None:
@@ -180,9 +203,15 @@ class Programs:
         if self._home >= 0:
             os.close(self._home)
             self._home = -1
+        if not self._ends.closed:
+            self._loop.remove_reader(self._ends.fileno())
+            self._ends.close()
+
+    def _leaders_ended(self) -> None:
+        for pidfd, _ in self._ends.poll(0):
+            self._leader_ended(self._by_pidfd.pop(pidfd))
 
     def _leader_ended(self, program: Program) -> None:
-        self._loop.remove_reader(program.pidfd)
         os.close(program.pidfd)
         if program.group_end is not None:
             program.group_end.leader_ended()

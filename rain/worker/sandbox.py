@@ -5,27 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain.common import fs
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.worker.builtin.job import COPY_IN_LOOP, BuiltinError
 from rain.worker.builtin.paths import copy_out, described, stored_value
 from rain.worker.core.events import ObjectKey
 from rain.worker.store import Staged, StoreError
+from rain.worker.task_logs import STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rain.worker.store import Store
 
 _MAY_LINK = os.geteuid() != 0  # the store's files are read-only, but not for root: it gets copies
 _QUICK_ENTRIES = 64
+_OWN = os.geteuid()
 _BACKDATE_NS = 10**9
 _HELD = 200
-_CLOSED_TOGETHER = 32
-_MOST_HELD = 512
+_STREAMS = frozenset(path for _, path in STREAMS.values())
+_STREAM_MODE = stat.S_IFREG | 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,10 @@ class _Watched:
 
 
 class Sandbox:
-    """A fresh directory.
+    """The directory of a program.
 
     Args:
-        directory: its path; nothing is there yet.
+        directory: its path; to be made before it is filled.
         store: the values.
         inputs: what is mapped.
     """
@@ -102,13 +104,12 @@ class Sandbox:
     # --- before the program ---------------------------------------------------------------------
 
     def fill(self) -> None:
-        """Make the directory and map the inputs.
+        """Map the inputs.
 
         Raises:
             BuiltinError: an input cannot be mapped.
             InputLost: a value is not here, or damaged.
         """
-        os.mkdir(self.directory, 0o700)
         read_only: list[str] = []
         for item in sorted(self._inputs, key=lambda item: item.path.count(os.sep)):
             target = os.path.join(self.directory, item.path)
@@ -250,11 +251,10 @@ class Sandbox:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def remove_quickly(self, held: HeldDirectories) -> bool:
-        """Remove it if that is a matter of a few files; else it stays, and False is returned.
+    def clear(self) -> bool:
+        """Remove what is in it if that is a matter of a few files; else everything stays, and False is returned.
 
-        Args:
-            held: frees its space on the disk later.
+        Empty files for the streams of a program stay, as the next one needs them.
         """
         for item in self._private:
             item.release()
@@ -264,8 +264,8 @@ class Sandbox:
             if len(found) > _QUICK_ENTRIES or any(entry.is_dir(follow_symlinks=False) for entry in found):
                 return False
             for entry in found:
-                os.unlink(entry.path)
-            held.remove(self.directory)
+                if entry.name not in _STREAMS or not _is_as_made(entry.stat(follow_symlinks=False)):
+                    os.unlink(entry.path)
         except FileNotFoundError:
             return True
         except OSError:
@@ -273,7 +273,7 @@ class Sandbox:
         return True
 
     def remove(self) -> None:
-        """Remove it with everything in it, after `remove_quickly` did not.
+        """Remove it with everything in it, after `clear` did not.
 
         Raises:
             OSError: something cannot be removed.
@@ -281,47 +281,10 @@ class Sandbox:
         fs.remove_tree(self.directory)
 
 
-class HeldDirectories:
-    """Removes empty directories without waiting until their space on the disk is free.
-
-    Some file systems tell the disk of each block that becomes free, and wait for it, also for others that make a
-    directory beside the one removed. What is held open is only freed when it is closed: many at a time, in a thread.
-
-    Args:
-        in_thread: calls a function in a thread, or at once where there is none.
-    """
-
-    def __init__(self, in_thread: Callable[[Callable[[], None]], None]) -> None:
-        self._in_thread = in_thread
-        self._open: list[int] = []
-        self._closing = False
-
-    def remove(self, path: str) -> None:
-        """Remove an empty directory.
-
-        Raises:
-            OSError: it cannot be removed.
-        """
-        if len(self._open) >= _MOST_HELD:  # the disk is behind
-            os.rmdir(path)
-            return
-        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.rmdir(path)
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._open.append(descriptor)
-        if len(self._open) >= _CLOSED_TOGETHER and not self._closing:
-            self._closing = True
-            self._in_thread(self.close)
-
-    def close(self) -> None:
-        """Free the space of all that is held."""
-        with contextlib.suppress(IndexError):  # another thread does the same at the end
-            while True:
-                os.close(self._open.pop())
-        self._closing = False
+def _is_as_made(status: os.stat_result) -> bool:
+    """Whether a file for a stream is empty and nobody else's."""
+    is_own = status.st_mode == _STREAM_MODE and status.st_uid == _OWN
+    return is_own and status.st_nlink == 1 and not status.st_size
 
 
 def _holds(outer: str, inner: str) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 from rain.worker import sandbox as sandbox_module
 from rain.worker.core.actions import RunInput
 from rain.worker.core.events import BuiltinStopped, RunResult
-from rain.worker.sandbox import HeldDirectories
+from rain.worker.programs import Program, Programs
 from tests.worker.builtin_rig import Rig
 
 BIG = b"b" * 200_000
@@ -430,40 +431,73 @@ async def test_signals_reach_programs_unblocked(rig: Rig) -> None:
     assert f"signal {signal.SIGPIPE.value}" in failure.message
 
 
-class TestHeldDirectories:
-    """Directories whose space on the disk is freed later."""
+async def test_each_program_finds_an_empty_directory_of_its_own(rig: Rig) -> None:
+    found = [await out(rig, "pwd; ls -A; wc -c < +out; touch x; mkdir d; echo >&2") for _ in range(3)]
+    found += [await out(rig, "pwd; ls -A; wc -c < +err") for _ in range(10)]
+    directories = []
+    for text in found:
+        directory, *names, size = text.decode().splitlines()
+        directories.append(directory)
+        assert names == ["+err", "+out"]
+        assert size == (str(len(directory) + 1 + len("+err\n+out\n")) if len(directories) <= 3 else "0")
+    assert [Path(directory).name.split(".")[0] for directory in directories] == [
+        f"1-{task}" for task in range(30, 160, 10)
+    ]
+    assert len(set(directories)) == len(directories)
 
-    def test_the_directory_is_gone_at_once(self, tmp_path: Path) -> None:
-        held = HeldDirectories(lambda work: pytest.fail("too early"))
-        before = len(os.listdir("/proc/self/fd"))
-        for _ in range(3):
-            (tmp_path / "sandbox").mkdir()
-            held.remove(str(tmp_path / "sandbox"))
-            assert os.listdir(tmp_path) == []
-        assert len(os.listdir("/proc/self/fd")) == before + 3
-        held.close()
-        assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_many_are_closed_together_and_no_more_held_than_that(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sandbox_module, "_MOST_HELD", 40)
-        orders: list[Callable[[], None]] = []
-        held = HeldDirectories(orders.append)
-        before = len(os.listdir("/proc/self/fd"))
-        for _ in range(100):
-            (tmp_path / "sandbox").mkdir()
-            held.remove(str(tmp_path / "sandbox"))
-        assert len(os.listdir("/proc/self/fd")) == before + 40
-        (order,) = orders
-        order()
-        assert len(os.listdir("/proc/self/fd")) == before
+async def test_directories_are_used_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as if nobody else got process ids
+    monkeypatch.setattr(Programs, "sequence", property(lambda _: 1, lambda _, value: None), raising=False)
+    inodes = [await out(rig, "stat -c %i .; ls -A") for _ in range(6)]
+    assert len(set(inodes)) == 2
+    assert len(os.listdir(rig.sandboxes)) == 2
+    async with asyncio.timeout(20):
+        while os.listdir(rig.sandboxes):  # noqa: ASYNC110 - there is nothing that tells
+            await asyncio.sleep(0.05)
 
-    def test_what_cannot_be_removed_stays(self, tmp_path: Path) -> None:
-        held = HeldDirectories(lambda work: work())
-        before = len(os.listdir("/proc/self/fd"))
-        (tmp_path / "sandbox").mkdir()
-        (tmp_path / "sandbox" / "file").touch()
-        with pytest.raises(OSError, match="not empty"):
-            held.remove(str(tmp_path / "sandbox"))
-        assert len(os.listdir("/proc/self/fd")) == before
+
+@pytest.mark.parametrize(
+    "command",
+    ["chmod 644 +out", "ln +err $OTHER", "rm +out; ln -s $OTHER +out", "echo; echo >&2", "rm +err; mkdir +err"],
+)
+async def test_changed_streams_are_not_used_again(
+    rig: Rig, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Programs, "sequence", property(lambda _: 1, lambda _, value: None), raising=False)
+    await rig.result("buildin/run", [], config=shell(command), outputs=[], env={"OTHER": str(tmp_path / "other")})
+    for _ in range(3):
+        assert await out(rig, "stat -c '%a %h %s %F' +out +err") == b"600 1 0 regular empty file\n" * 2
+
+
+async def test_who_left_the_group_is_not_in_a_later_directory(rig: Rig, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    daemon = f"touch {mark}.begin; while ! test -e {mark}; do sleep 0.01; done; touch found; touch {mark}.end"
+    command = f"setsid sh -c '{daemon}' >&- 2>&- & while ! test -e {mark}.begin; do sleep 0.01; done"
+    await rig.result("buildin/run", [], config=shell(command), outputs=[])
+    for _ in range(3):
+        rig.start("buildin/run", [], config={"args": ["true"]}, outputs=[])
+        assert isinstance(await rig.end(), RunResult)
+    command = f"touch {mark}; while ! test -e {mark}.end; do sleep 0.01; done; ls -A"
+    assert await out(rig, command) == b"+err\n+out\n"
+
+
+async def test_a_sequence_of_programs_is_one_of_process_ids(rig: Rig) -> None:
+    programs, ends = rig.builtins.programs, []
+
+    def start(command: str) -> Program:
+        return programs.start(
+            (1, 1, 1), ["sh", "-c", command], programs.environment({}), str(tmp), stdin=os.devnull, stdout=os.devnull,
+            stderr=os.devnull, memory_limit=None, ended=ends.append,
+        )  # fmt: skip
+
+    tmp = rig.sandboxes
+    started = [start("exit") for _ in range(20)]
+    for first, second in pairwise(started):
+        assert (second.sequence == first.sequence) == (second.pid == first.pid + 1)
+    forking = start("(exit); exit")
+    async with asyncio.timeout(20):
+        while len(ends) < 21:  # noqa: ASYNC110 - counted is enough
+            await asyncio.sleep(0.01)
+    assert start("exit").sequence > forking.sequence
+    await programs.close()

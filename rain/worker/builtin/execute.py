@@ -51,6 +51,7 @@ class _Execution:
         host = job.host
         self._sandbox = Sandbox(host.new_sandbox(f"{session}-{task}"), job.store, inputs)
         self._program: Program | None = None
+        self._sequence = 0
         self._in_thread = False
         self._stopped: Callable[[], None] | None = None
 
@@ -58,6 +59,7 @@ class _Execution:
         """Make the sandbox, then start the program in it."""
         self._job.stopper = self._stop
         self._job.at_end = self._remove
+        self._job.host.spares.make(self._sandbox.directory)
         if self._sandbox.is_slow_to_fill():
             self._in_thread = True
             self._job.in_thread(self._sandbox.fill, self._start, lambda _: self._remove())
@@ -86,6 +88,8 @@ class _Execution:
             raise BuiltinError(_told(error, self._arguments[0]), retriable=True, named=False) from error
         except ValueError as error:
             raise BuiltinError(f"the program cannot be started: {error}") from error
+        self._sequence = self._program.sequence
+        job.host.spares.program_started()
         job.host.task_logs.program_started(job.run.key, directory)
 
     def _ended(self, status: int) -> None:
@@ -156,7 +160,9 @@ class _Execution:
         self._remove()
 
     def _remove(self) -> None:
-        if not self._sandbox.remove_quickly(self._job.host.held):
+        if self._sandbox.clear():
+            self._job.host.spares.offer(self._sandbox.directory, self._sequence)
+        else:
             self._job.host.remove_later(self._sandbox.remove)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rain.worker.core.actions import Run, RunInput
     from rain.worker.core.events import ObjectKey, TaskKey, WorkerEvent
     from rain.worker.programs import Programs
-    from rain.worker.sandbox import HeldDirectories
+    from rain.worker.spare_directories import SpareDirectories
     from rain.worker.store import Store
     from rain.worker.task_logs import TaskLogs
 
@@ -67,7 +67,7 @@ class Host(Protocol):
     store: Store
     programs: Programs
     task_logs: TaskLogs
-    held: HeldDirectories
+    spares: SpareDirectories
     threads: Executor | None
     wall_clock: Callable[[], float]
 
