@@ -11,6 +11,7 @@ from rain.common.attributes import ObjectInfo, ObjectSpec
 from rain.common.content_type import decode_value
 from rain.common.data_type import DataType
 from rain.common.errors import RainException
+from rain.common.pickle5 import read_plain_bytes
 
 if TYPE_CHECKING:
     from rain.common.ids import ID
@@ -111,7 +112,11 @@ class DataInstance:
         content_type = self.content_type
         if content_type is None:
             raise RainException(f"Cannot load {self!r}: its content type is not known; use get_bytes()")
-        value = decode_value(self._buffer(), content_type)
+        value = None
+        if content_type == "pickle5" and self._path is not None:
+            value = read_plain_bytes(self._path)
+        if value is None:
+            value = decode_value(self._buffer(), content_type)
         if cache:
             self._cached = (value,)
         return value

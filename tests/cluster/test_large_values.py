@@ -173,3 +173,29 @@ def test_programs_of_tasks_do_not_inherit_how_memory_is_allocated(client: Client
         task = variable()
         session.submit()
         assert task.result() == (None, "None")
+
+
+def test_executors_keep_the_memory_in_which_values_are_made(client: Client) -> None:
+    """Else many a value costs page faults, or a large page that the kernel has to clear."""
+
+    @delayed
+    def faults() -> int:
+        import resource
+
+        def fill() -> int:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            value = bytes((1,)) * MB
+            assert value
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        for _ in range(3):  # malloc learns that values of this size come and go
+            fill()
+        found, kept = 0, []
+        for _ in range(16):
+            kept.append(bytes((1,)) * (MB // 8))  # the next ones lie a bit further back
+            fill()
+            found += sum(fill() for _ in range(10))
+        return found
+
+    with client.new_session():
+        assert faults().result() < 20

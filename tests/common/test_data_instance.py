@@ -4,6 +4,8 @@ import pytest
 
 from rain.common import DataInstance, DataType, RainException, fs
 from rain.common.attributes import ObjectInfo, ObjectSpec
+from rain.common.content_type import encode_value
+from rain.common.pickle5 import read_plain_bytes
 
 
 def blob(data=None, **kwargs):
@@ -48,13 +50,30 @@ def test_load():
 
 def test_load_maps_large_files(tmp_path):
     numpy = pytest.importorskip("numpy")
-    from rain.common.content_type import encode_value
-
     array = numpy.arange(100_000)
     (tmp_path / "f").write_bytes(encode_value(array, "pickle5"))
     loaded = blob(path=tmp_path / "f", content_type="pickle5").load()
     assert (loaded == array).all()
     assert not loaded.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [bytes(range(256)) * 256, bytes(64 << 10), b"x" * 100_001, b"short", bytearray(64 << 10), [bytes(64 << 10)], None],
+)
+def test_load_reads_bytes_from_files_as_they_were(tmp_path, value):
+    (tmp_path / "f").write_bytes(encode_value(value, "pickle5"))
+    loaded = blob(path=tmp_path / "f", content_type="pickle5").load()
+    assert (type(loaded), loaded) == (type(value), value)
+    plain = type(value) is bytes and len(value) >= 64 << 10
+    assert read_plain_bytes(os.fspath(tmp_path / "f")) == (value if plain else None)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:60], lambda data: b"x" + data])
+def test_load_refuses_damaged_files_of_bytes(tmp_path, damage):
+    (tmp_path / "f").write_bytes(damage(encode_value(bytes(100_000), "pickle5")))
+    with pytest.raises(RainException, match="Damaged pickle5"):
+        blob(path=tmp_path / "f", content_type="pickle5").load()
 
 
 def test_write_replaces_a_file_and_never_writes_through_a_link(tmp_path):

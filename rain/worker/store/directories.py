@@ -6,24 +6,21 @@ import errno
 import logging
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rain.common import fs
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.worker.store.errors import StoreError
 from rain.worker.store.files import copy_file, map_range, read_range
 from rain.worker.store.places import SHARED_MEMORY
 from rain.worker.store.store import INLINE_LIMIT, SMALL_VALUES_BUDGET, FileStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from rain.worker.core.events import ObjectKey
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +83,6 @@ class Store(FileStore):
             data_directory, memory_budget=memory_budget, shared_memory=shared_memory, small_budget=small_budget
         )
         self._trees: dict[ObjectKey, _Tree] = {}
-        self._remover: ThreadPoolExecutor | None = None
 
     def __contains__(self, key: ObjectKey) -> bool:
         return key in self._small or key in self._files or key in self._trees
@@ -315,14 +311,12 @@ class Store(FileStore):
                     tree.users -= 1
                     if not tree.users:
                         released.append(tree)
-        for tree in released:
+        for tree in released:  # which may take long, and a tar may just be written
             self._later(self._release, tree)
 
     def close(self) -> None:
         """Remove all values and the directory in shared memory. The store is not usable afterwards."""
         self.delete(list(self._trees))
-        if self._remover is not None:
-            self._remover.shutdown()
         super().close()
 
     # --- inside ---------------------------------------------------------------------------------
@@ -348,16 +342,6 @@ class Store(FileStore):
                 self._trees[key] = tree
                 return
         self._later(self._remove_tree, tree.path)
-
-    def _later(self, work: Callable[[T], None], subject: T) -> None:
-        """Trees may take long to remove, and a tar may just be written."""
-        with self._lock:
-            if self._remover is None:
-                self._remover = ThreadPoolExecutor(1, "rain-remove")
-        try:
-            self._remover.submit(work, subject)
-        except RuntimeError:  # the store is closed
-            work(subject)
 
     def _release(self, tree: _Tree) -> None:
         self._drop_tar(tree)

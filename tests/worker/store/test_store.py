@@ -296,6 +296,52 @@ def test_a_view_outlives_deletion_and_spilling(store: Store) -> None:
     assert bytes(view) == b"v" * (BIG - 10)
 
 
+@pytest.mark.parametrize(("amount", "thread"), [(2, "MainThread"), (20, "rain-remove_0")])
+def test_much_memory_is_freed_in_a_thread(
+    data: Path, monkeypatch: pytest.MonkeyPatch, amount: int, thread: str
+) -> None:
+    size = 1 << 20
+    for budget in (0, amount * size):
+        store = Store(str(data), memory_budget=budget)
+        keys = [(1, number) for number in range(amount)]
+        for key in keys:
+            store.put(key, big("v", size))
+        paths = [store.get(key) for key in keys]
+        assert {Path(str(path)).parent == data for path in paths} == {budget == 0}
+        threads: list[str] = []
+        unlink = os.unlink
+
+        def noted(path: str, unlink=unlink, threads=threads, **where) -> None:  # type: ignore[no-untyped-def]
+            threads.append(threading.current_thread().name)
+            unlink(path, **where)
+
+        monkeypatch.setattr(os, "unlink", noted)
+        store.delete(keys)
+        assert store.memory_used == 0
+        assert [store.get(key) for key in keys] == [None] * amount
+        store.close()
+        monkeypatch.undo()
+        assert threads[0] == thread
+        assert not any(os.path.exists(str(path)) for path in paths)
+
+
+def test_what_cannot_be_removed_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, "not permitted", path)
+
+    store.put((1, 1), big("v", 5 * BIG))  # more than the budget: on disk
+    path = store.get((1, 1))
+    assert isinstance(path, Path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        store.delete([(1, 1)])
+    assert store.get((1, 1)) is None
+    assert f"A value without use is left: [Errno 1] not permitted: '{path}'" in caplog.text
+    path.unlink()
+
+
 def test_readers_race_deletion_and_spilling(store: Store) -> None:
     """Every read gives the right bytes or a KeyError, whatever happens meanwhile."""
     stop = threading.Event()
