@@ -84,12 +84,17 @@ benchmarks/.envs/%/.installed: benchmarks/requirements/%.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# What `pip install` does for a package; where Rain is installed in place, the environment may forbid it.
+COMPILE = $(VENV)/bin/python -m compileall -q rain
+
 # Rivals that are not installed (`make bench-setup`) are left out.
 bench: $(VENV)/.test-installed
+	$(COMPILE)
 	$(VENV)/bin/python -m benchmarks run all --main --repeat $(REPEAT) --minutes 10
 	$(VENV)/bin/python -m benchmarks report
 
 bench-full: bench-setup
+	$(COMPILE)
 	$(VENV)/bin/python -m benchmarks run all --repeat $(REPEAT) --minutes 90
 	$(VENV)/bin/python -m benchmarks report
 
@@ -97,6 +102,7 @@ bench-memcache: bench-setup
 	$(VENV)/bin/python -m benchmarks.memcache --repeat $(REPEAT)
 
 bench-check: $(VENV)/.test-installed
+	$(COMPILE)
 	$(VENV)/bin/python -m benchmarks check
 
 soak: $(VENV)/.test-installed

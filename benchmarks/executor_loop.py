@@ -12,19 +12,23 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from rain.client.embedding import reference_pickle
 from rain.common.blocks import BlockResult, joined
 from rain.common.comm import FrameReader, pack_frame
-from rain.common.packing import cloud_dump, pack_args
+from rain.common.links import Link, pack_assigned
+from rain.common.packing import PickledValue, cloud_dump, pack_args
 from rain.executor.executor import Executor, tune_collector
 
 BATCH = 128
 MEMBERS = 20_000
+LINKED = 2000
 IN_FLIGHT = 2
 FUNCTION = 10
 
@@ -72,9 +76,27 @@ def make_blocks(calls: int) -> Work:
     frames = []
     for start in range(0, calls, MEMBERS):
         args = joined(MEMBERS, b"".join([pack_args([n], {}) for n in range(start, start + MEMBERS)]))
-        row = [start + 100, 1, 0, args, [FUNCTION], start + 10**6, MEMBERS]
+        row = [start + 100, 1, 0, args, [FUNCTION], start + 10**6, MEMBERS, None]
         frames.append(_frame("block", {"plain": True}, increment, row, first=start == 0))
     return Work("block", frames, MEMBERS, _count_members)
+
+
+def make_linked(calls: int, function: Callable[..., Any]) -> Work:
+    """Frames of linked blocks, the first with template and function. Each member uses those before it; the last value
+    is wanted."""
+    arity = function.__code__.co_argcount
+    references = array("H", [0] * arity)
+    for n in range(arity, LINKED):
+        references.extend([0, *range(n + 1 - arity, n + 1)])
+    link = Link([0], b"", bytes([1] * arity + [arity + 1] * (LINKED - arity)), references, 1)
+    assigned = pack_assigned(link.pack(), bytes(LINKED - 1) + b"\1")
+    used = [PickledValue(reference_pickle(f"{{{n}}}", n + 1, None, None)) for n in range(arity)]
+    args = pack_args([0] * arity, {}) * arity + pack_args(used, {}) * (LINKED - arity)
+    frames = []
+    for start in range(0, calls, LINKED):
+        row = [start + 100, 1, 0, joined(LINKED, args), [FUNCTION], start + 10**6, LINKED, assigned]
+        frames.append(_frame("block", {"plain": True}, function, row, first=start == 0))
+    return Work(f"linked {function.__name__}", frames, LINKED, _count_members)
 
 
 def _frame(name: str, config: dict[str, Any], function: Callable[..., Any], data: list[Any], *, first: bool) -> bytes:
@@ -148,7 +170,7 @@ def bare(calls: int) -> float:
 
 
 def main() -> None:
-    """Measure both kinds of functions, and blocks."""
+    """Measure both kinds of functions, blocks and linked blocks."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 128_000
     tune_collector()
     for plain in (True, True, False):
@@ -157,6 +179,9 @@ def main() -> None:
     alone = bare(members)
     above = min(measure(make_blocks(members)) for _ in range(3)) - alone
     print(f"block: {above:.2f} us cpu per member above the bare call, which takes {alone:.2f} us")
+    for function in (increment, add):
+        for _ in range(3):
+            measure(make_linked(members, function))
 
 
 if __name__ == "__main__":

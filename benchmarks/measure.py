@@ -18,6 +18,8 @@ from benchmarks.sizes import fitting
 if TYPE_CHECKING:
     from benchmarks.workloads import Workload
 
+SETTLING_SECONDS = 2.0
+"""After the first result, before a cluster counts as idle."""
 IDLE_SECONDS = 3.0
 
 
@@ -25,6 +27,7 @@ def measure_start(system: systems.System, workload: Workload, size: int, start: 
     """The workload right after the start, which began at `start`; then some time of idleness."""
     metrics = workload.measure(system, size)
     metrics["seconds"] = time.perf_counter() - start
+    time.sleep(SETTLING_SECONDS)
     before = processes.cpu(system.role)
     time.sleep(IDLE_SECONDS)
     cpu = processes.growth(processes.cpu(system.role), before)

@@ -28,7 +28,10 @@ FIGURES = '{"system": '
 """How the line with the figures begins; systems may print something as well."""
 START_SECONDS = 1.5
 """A guess of what start and end of a system take."""
-MAIN = ("rain", "rain_delayed", "rain_map", "frisky", "dask", "dask_best", "ray", "ppe", "ppe_chunked", "mp_pool")
+MAIN = (
+    "rain", "rain_delayed", "rain_embedded", "rain_map", "frisky", "dask", "dask_best", "ray", "ppe", "ppe_chunked",
+    "mp_pool",
+)  # fmt: skip
 """The systems that are measured when there is little time."""
 LEAST_SECONDS, MOST_SECONDS = 1.0, 15.0
 """Limits for the size of a measurement."""

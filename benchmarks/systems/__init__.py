@@ -39,6 +39,9 @@ MAP_ONLY: frozenset[str] = frozenset()
 SYSTEMS = {
     "rain": Entry("rain_system:Rain", "`remote` functions; embedded cluster, synchronous client"),
     "rain_delayed": Entry("rain_delayed_system:RainDelayed", "`delayed` functions; the same cluster and client"),
+    "rain_embedded": Entry(
+        "rain_delayed_system:RainEmbedded", "`delayed` functions; `Client()`: server and worker in one process"
+    ),
     "rain_aio": Entry("rain_aio_system:RainAio", "`delayed` functions; the same cluster, asyncio client"),
     "rain_map": Entry("rain_delayed_system:RainMap", "`session.map`: one task array", can=MAP_ONLY, batched=True),
     "frisky": Entry("frisky_system:Frisky", "LocalCluster of two processes, scheduler in the client", "frisky"),

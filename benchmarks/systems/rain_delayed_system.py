@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.systems.rain_system import Rain
-from rain.client import delayed
+from rain.client import Client, delayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,19 @@ class RainDelayed(Rain):
     def make(self, function: Callable[..., Any]) -> Maker:
         """What makes a task from a plain function."""
         return delayed(function)
+
+
+class RainEmbedded(RainDelayed):
+    """The cluster of a plain `Client()`."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.default = self.client.new_session("calls", default=True)
+        self.made: dict[Callable[..., Any], Maker] = {}
+
+    def close(self) -> None:
+        """End client and cluster."""
+        self.client.close()
 
 
 class RainMap(Rain):

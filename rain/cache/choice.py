@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+from rain.common.structs import dataclass
 
 DEFAULT_SIZE = 1 << 30
 DEFAULT_KEY_FILE = "~/.rain/cache.key"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+
+from rain.common.structs import dataclass
 
 MAX_OUTPUT = 64 << 20
 """Bytes; results with a larger output are not stored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import rain
@@ -13,6 +13,7 @@ from rain.cli import connection
 from rain.cli.output import Report, Table, show
 from rain.cli.parser import EXIT_ERROR
 from rain.common.errors import AuthenticationError, RainConnectionError, RainException, RainTimeoutError
+from rain.common.structs import dataclass
 from rain.net.address import Address
 from rain.protocol.messages import CheckNetwork, GetServerInfo, NetworkChecked, ServerInfo
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from rain.cli import events, values
 from rain.cli.parser import Parser
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.eventlog.criteria import EVENT_TYPES
 
 if TYPE_CHECKING:

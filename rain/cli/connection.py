@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -12,6 +11,7 @@ from rain.cli import values
 from rain.cli.output import FORMATS
 from rain.common.errors import InvalidRequestError, RainConnectionError, RainException, RainTimeoutError
 from rain.common.failure import Failure
+from rain.common.structs import dataclass
 from rain.net.access import AccessFile, newest_access_file, read_access_file
 from rain.net.address import Address
 from rain.net.secret import Secret, find_secret

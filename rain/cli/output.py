@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from math import isfinite
 from typing import Any, TextIO
+
+from rain.common.structs import dataclass
 
 FORMATS = ("table", "json", "quiet")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rain.cli.output import format_time
 from rain.common.errors import InvalidRequestError
 from rain.common.lines import one_line
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.protocol.messages import ListObjects, ListSessions, ListTasks, ObjectList, SessionList, TaskList
 
 if TYPE_CHECKING:

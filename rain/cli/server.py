@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
 from rain.cli import values
 from rain.cli.log import set_up_logging
+from rain.cli.parser import EXIT_ERROR
 from rain.cli.signals import end_at_once_by_signals
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ def add_parser(verbs: Any) -> None:
         help="end after this time without clients, sessions and tasks; default: never",
     )
     parser.add_argument("--owner-fd", type=values.not_negative, help=argparse.SUPPRESS)
+    parser.add_argument("--listen-fd", type=values.not_negative, help=argparse.SUPPRESS)
     parser.add_argument("--access-dir", metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--with-worker", nargs=3, metavar=("CPUS", "WORKDIR", "LOGDIR"), help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -103,11 +107,35 @@ def add_security_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the server until it is told to stop."""
-    from rain.server.main import run_server
-
     end_at_once_by_signals()
     set_up_logging(os.environ)
-    return run_server(server_options(options))
+    gc.disable()  # until it is told to leave alone what is imported now
+    if options.with_worker is None:
+        from rain.server.main import run_server
+
+        return run_server(server_options(options))
+    return _run_with_worker(options)
+
+
+def _run_with_worker(options: argparse.Namespace) -> int:
+    from rain.worker.options import WorkerOptions
+    from rain.worker.place import take_place
+
+    cpus, workdir, logdir = options.with_worker
+    worker = WorkerOptions(
+        server="",
+        cpus=int(cpus),
+        workdir=workdir,
+        logdir=logdir,
+        delete_timeout=values.delete_timeout(os.environ),
+        owner_fd=options.owner_fd,
+    )
+    place = take_place(worker)
+    if place is None:
+        return EXIT_ERROR
+    from rain.launch.inner import run_with_worker  # takes its time, in which the first executor starts
+
+    return run_with_worker(server_options(options), worker, place)
 
 
 def server_options(options: argparse.Namespace) -> ServerOptions:
@@ -132,4 +160,5 @@ def server_options(options: argparse.Namespace) -> ServerOptions:
         crash_limit=options.crash_limit,
         idle_timeout=options.idle_timeout,
         owner_fd=options.owner_fd,
+        listen_fd=options.listen_fd,
     )

@@ -7,7 +7,6 @@ import shlex
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from rain.cli import values
 from rain.cli.children import Children
 from rain.cli.server import DEFAULT_LISTEN, add_http_option, add_security_options
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.net.access import AccessFile, newest_access_file, read_access_file
 from rain.net.address import DEFAULT_HOST, Address
 

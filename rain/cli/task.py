@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rain.cli import connection, task_log, task_verbs, values
 from rain.cli.output import Report, Table, show
 from rain.common.errors import InvalidRequestError, RainTimeoutError
+from rain.common.structs import dataclass
 from rain.protocol.messages import Explain, Explained, ExplainTasks, TasksExplained
 
 if TYPE_CHECKING:

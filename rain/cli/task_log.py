@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,6 +12,7 @@ from rain.cli import connection, rows, values
 from rain.cli.output import Report, show
 from rain.common.errors import InvalidRequestError, RainException
 from rain.common.states import TERMINAL_STATES
+from rain.common.structs import dataclass
 from rain.protocol.messages import GetTaskLog, TaskLog
 
 if TYPE_CHECKING:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.common.units import parse_duration, parse_size
 from rain.net.address import DEFAULT_HTTP_PORT, Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     T = TypeVar("T")
 
+DEFAULT_DELETE_TIMEOUT = 1.0
 LARGEST_ID = (1 << 32) - 1
 SELECTOR_HELP = "1/12 (one task), 1/10-20, or 1 (all of session 1)"
 
@@ -176,3 +177,9 @@ def list_of_cpus(text: str) -> list[int]:
     if not whole or not cpus:
         raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of cpus per worker, e.g. [4,4,2]")
     return list(cpus)
+
+
+def delete_timeout(environment: Mapping[str, str]) -> float:
+    """Seconds for which a worker keeps values that are not needed."""
+    text = environment.get("RAIN_DELETE_LIST_TIMEOUT")
+    return parse_duration(text) if text else DEFAULT_DELETE_TIMEOUT

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
 from rain.cli import connection, values, worker_verbs
 from rain.cli.log import set_up_logging
 from rain.cli.signals import end_at_once_by_signals
-from rain.common.units import parse_duration
 
 if TYPE_CHECKING:
     from rain.worker.options import WorkerOptions
-
-DEFAULT_DELETE_TIMEOUT = 1.0
 
 
 def add_parser(verbs: Any) -> None:
@@ -74,11 +72,13 @@ def add_parser(verbs: Any) -> None:
     )
     connection.add_secret_options(parser)
     parser.add_argument("--owner-fd", type=values.not_negative, help=argparse.SUPPRESS)
+    parser.add_argument("--connect-timeout", type=values.duration, default=10.0, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the worker until it is told to stop, or gives up on its server (exit code 3)."""
+    gc.disable()  # until it is told to leave alone what is imported now
     from rain.worker.main import run_worker
 
     end_at_once_by_signals()
@@ -91,7 +91,6 @@ def worker_options(options: argparse.Namespace) -> WorkerOptions:
     from rain.worker.options import WorkerOptions
 
     server = connection.find_server(options)
-    delete_timeout = os.environ.get("RAIN_DELETE_LIST_TIMEOUT")
     return WorkerOptions(
         server=str(server.address),
         secret=server.secret,
@@ -106,7 +105,8 @@ def worker_options(options: argparse.Namespace) -> WorkerOptions:
         ready_file=options.ready_file,
         executor_timeout=options.executor_timeout,
         spare_executors=options.spare_executors,
+        connect_timeout=options.connect_timeout,
         reconnect_timeout=options.reconnect_timeout,
-        delete_timeout=parse_duration(delete_timeout) if delete_timeout else DEFAULT_DELETE_TIMEOUT,
+        delete_timeout=values.delete_timeout(os.environ),
         owner_fd=options.owner_fd,
     )

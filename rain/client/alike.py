@@ -42,9 +42,9 @@ class AlikeTasks:
         self._tasks = tasks
 
     @property
-    def packed_template(self) -> bytes:
-        """What they have in common, as sent."""
-        return self._tasks[0]._shape.packed
+    def sample(self) -> CallTask:
+        """One of them."""
+        return self._tasks[0]
 
     def messages(self, session: int, template: int, max_size: int) -> Iterator[SubmitBlock]:
         """All of them, in messages of at most about `max_size` bytes of arguments."""
@@ -125,17 +125,13 @@ def _keep_flag(call: CallTask, used: set[DataObject]) -> bool | None:
 
 
 def _as_array(kind: type[CallTask], first: int, calls: list[CallTask]) -> CallBlock:
-    count = len(calls)
-    for number, call in enumerate(calls, first + count):
-        call._number = number
-        call._gap = count
-        if call._made is not None:
-            call._made[0]._number = number - count
-    return CallBlock(kind, first, 2, calls, is_array=True)
+    block = CallBlock(kind, first, 2, calls, is_array=True)
+    block.write_numbers()
+    return block
 
 
 def submittable(block: CallBlock, used: set[DataObject]) -> list[CallTask] | list[AlikeTasks]:
     """The calls of a block as they are submitted. After a submit that was refused they may be alike no more."""
-    if block.is_array and [is_alike for is_alike, _ in _runs(block.calls, used)] == [True]:
+    if block.is_array and not block.linked and [is_alike for is_alike, _ in _runs(block.calls, used)] == [True]:
         return [AlikeTasks(block.first, block.calls)]
     return block.calls

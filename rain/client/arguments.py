@@ -10,6 +10,7 @@ import msgpack
 
 from rain.client.data import CONSTANT, DataObject, to_dataobj
 from rain.client.embedding import InputCollector, collecting, reference_pickle
+from rain.client.handles import CallTask
 from rain.client.shape import object_shape
 from rain.client.task import Task
 from rain.common.errors import RainException
@@ -46,15 +47,35 @@ def pack_plain_args(args: tuple[Any, ...], limit: int = LARGE // 4) -> bytes | N
         return None
 
 
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, (Task, DataObject))
-
-
 @lru_cache(maxsize=64)
 def _packed_references(count: int) -> bytes:
     """The packed arguments of a call that gets so many different data objects and nothing else."""
     references = [reference_pickle(f"{{{index}}}", index + 1, None, None) for index in range(count)]
     return pack_args(map(PickledValue, references), _NO_KEYWORDS)
+
+
+def pack_references(args: tuple[Any, ...]) -> tuple[bytes, tuple[DataObject, ...]] | None:
+    """The packed arguments of a call that gets different data objects and nothing else, and these; None if it gets
+    others.
+
+    Raises:
+        RainException: a task among them does not have one output.
+    """
+    objects = []
+    for value in args:
+        if isinstance(value, CallTask):
+            made = value._made or value._outputs
+            objects.append(made[0] if len(made) == 1 else value.output)
+        elif isinstance(value, DataObject):
+            objects.append(value)
+        elif isinstance(value, Task):
+            objects.append(value.output)
+        else:
+            return None
+    count = len(objects)
+    if not count or (count > 1 and len(set(objects)) != count):
+        return None
+    return _packed_references(count), tuple(objects)
 
 
 class ArgumentPacker:
@@ -80,10 +101,9 @@ class ArgumentPacker:
         plain = None if kwargs else pack_plain_args(args)
         if plain is not None:
             return plain, ()
-        if args and not kwargs and all(map(_is_reference, args)):
-            objects = tuple(map(to_dataobj, args))
-            if len(set(objects)) == len(objects):
-                return _packed_references(len(objects)), objects
+        references = None if kwargs else pack_references(args)
+        if references is not None:
+            return references
         collector = InputCollector()
         with collecting(collector):
             packed = pack_args(

@@ -19,7 +19,7 @@ from rain.protocol.messages import KEEP, SubmitChunk
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from rain.client.base import BaseSession
     from rain.client.session import Session
@@ -52,7 +52,7 @@ class TaskArray:
         session: BaseSession,
         shape: TaskShape,
         function: DataObject,
-        packed: list[bytes],
+        packed: Sequence[bytes],
         input_counts: array[int] | None,
         inputs: array[int] | None,
         held: list[Any],
@@ -188,6 +188,11 @@ class TaskArray:
             return self._member(index) if is_task else self._output(index)
         return self._members.get(index) if is_task else self._outputs.get(index)
 
+    def _renumber(self, changed: dict[int, int]) -> None:
+        """What the members have as inputs has other numbers, in a session that is not submitted."""
+        if self._inputs is not None:
+            self._inputs = array("I", [changed.get(number, number) for number in self._inputs])
+
     def _take_states(self, states: bytes) -> None:
         """All members are terminal, in these states."""
         self._states = states
@@ -224,7 +229,7 @@ class TaskArray:
             for start, packed in parts(self._packed, MEMBERS_PER_CHUNK, max_size):
                 yield self._chunk(start, template, packed)
 
-    def _chunk(self, start: int, template: int, packed: list[bytes]) -> SubmitChunk:
+    def _chunk(self, start: int, template: int, packed: Sequence[bytes]) -> SubmitChunk:
         count = len(packed)
         counts, inputs = self._input_columns(start, start + count)
         flags = bytearray([KEEP if self._keep else 0]) * count

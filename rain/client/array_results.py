@@ -45,7 +45,10 @@ async def values_of(front: Front, array_: TaskArray, timeout: float | None) -> l
 
 
 def _wanted(array_: TaskArray, indices: Sequence[int]) -> Wanted:
-    numbers = array("I", map(array_._first.__add__, indices))
+    if isinstance(indices, range):
+        numbers = array_._output_numbers(indices.start, indices.stop)
+    else:
+        numbers = array("I", map(array_._first.__add__, indices))
     static = array_._shape.outputs[0]
     output = lambda position: array_._output(indices[position])  # noqa: E731
     return Wanted(array_._session, numbers, lambda _: static, output, repr(array_))

@@ -69,11 +69,12 @@ def end(link: BlockingLink, signals: Signals, pid: int) -> None:
 
 
 def take_dropped(dropped: deque[tuple[int, int, int]]) -> Iterator[tuple[int, array[int]]]:
-    """Empty the list of dropped objects; ids by session, in messages of a bounded size."""
+    """Empty the list of dropped objects; rising ids by session, in messages of a bounded size."""
     by_session: dict[int, array[int]] = {}
     while dropped:
         session, first, count = dropped.popleft()
         by_session.setdefault(session, array("I")).extend(range(first, first + count))
-    for session, ids in by_session.items():
+    for session, found in by_session.items():
+        ids = array("I", sorted(found))  # in stretches they cost the server less
         for start in range(0, len(ids), MAX_UNKEEP):
             yield session, ids[start : start + MAX_UNKEEP]

@@ -5,22 +5,24 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from rain.common.number_arguments import NumberArguments
 from rain.protocol.messages import SubmitBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MEMBERS_PER_BLOCK = 20_000
 """Members of one block of a submit."""
 
 
-def parts(packed: list[bytes], members: int, max_size: int) -> Iterator[tuple[int, list[bytes]]]:
+def parts(packed: Sequence[bytes], members: int, max_size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
     """Packed arguments of consecutive members, with the position of the first: at most `members` of them, and at most
     `max_size` bytes unless a single one is longer."""
     start, step = 0, members
     while start < len(packed):
         part = packed[start : start + step]
-        if len(part) > 1 and sum(map(len, part)) > max_size:
+        size = len(part.data) if isinstance(part, NumberArguments) else sum(map(len, part))
+        if len(part) > 1 and size > max_size:
             step = len(part) // 2
             continue
         yield start, part
@@ -29,7 +31,14 @@ def parts(packed: list[bytes], members: int, max_size: int) -> Iterator[tuple[in
 
 
 def block_messages(
-    session: int, template: int, first: int, packed: list[bytes], inputs: array[int], *, keep: bool, max_size: int
+    session: int,
+    template: int,
+    first: int,
+    packed: Sequence[bytes],
+    inputs: array[int],
+    *,
+    keep: bool,
+    max_size: int,
 ) -> Iterator[SubmitBlock]:
     """Members that differ in nothing but their arguments.
 
@@ -42,6 +51,8 @@ def block_messages(
         max_size: about so many bytes of arguments in a message.
     """
     for start, part in parts(packed, MEMBERS_PER_BLOCK, max_size):
-        sizes = array("I", map(len, part))
-        args = b"".join(part)
-        yield SubmitBlock(session, [], template, first, len(packed), start, inputs, keep, args, sizes)
+        if isinstance(part, NumberArguments):
+            args, sizes, column = part.data, part.sizes, part.code
+        else:
+            args, sizes, column = b"".join(part), array("I", map(len, part)), ""
+        yield SubmitBlock(session, [], template, first, len(packed), start, inputs, keep, args, sizes, column=column)

@@ -1,4 +1,4 @@
-"""Delayed calls made one after the other, as the registry keeps them: a list whose places tell their numbers."""
+"""What was made one after the other, as the registry keeps it: lists whose places tell the numbers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,59 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from rain.client.data import DECLARED, DataObject
 
-    from rain.client.data import DataObject
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from rain.client.handles import CallTask
     from rain.client.task import Task
 
 _inputs = attrgetter("_inputs")
 _made = attrgetter("_made")
+
+
+class ThingBlock:
+    """Things with consecutive numbers. first: the first one."""
+
+    __slots__ = ("first", "things")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.things: list[Task | DataObject] = []
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    @property
+    def end(self) -> int:
+        """The number that follows."""
+        return self.first + len(self.things)
+
+    def find(self, number: int) -> Task | DataObject | None:
+        """The thing with a number; None if that lies behind."""
+        offset = number - self.first
+        return self.things[offset] if offset < len(self.things) else None
+
+    def divided(self, fixed: int) -> tuple[ThingBlock, ThingBlock]:
+        """What has numbers below `fixed`, and the rest."""
+        ready = max(0, fixed - self.first)
+        before, behind = ThingBlock(self.first), ThingBlock(self.first + ready)
+        before.things, behind.things = self.things[:ready], self.things[ready:]
+        return before, behind
+
+    def objects(self) -> list[DataObject]:
+        """The data objects among the things."""
+        return [thing for thing in self.things if isinstance(thing, DataObject)]
+
+    def has_declared(self) -> bool:
+        """Whether data objects without a producer, when they were made, are among the things."""
+        return any(dataobj._role == DECLARED for dataobj in self.objects())
+
+    def write_numbers(self) -> None:
+        """Tell the things their numbers."""
+        for number, thing in enumerate(self.things, self.first):
+            thing._number = number
 
 
 class CallBlock:
@@ -29,22 +73,64 @@ class CallBlock:
             outputs first, are followed by those of the next.
         calls: the calls; of submitted delayed tasks empty.
         handles: those, weakly.
+        linked: of an array of linked calls (see `linking`) the number of calls of each linked block.
     """
 
-    __slots__ = ("calls", "first", "handles", "is_array", "kind", "width")
+    __slots__ = ("calls", "first", "handles", "is_array", "kind", "linked", "width")
 
     def __init__(
-        self, kind: type[CallTask], first: int, width: int, calls: list[CallTask], *, is_array: bool = False
+        self,
+        kind: type[CallTask],
+        first: int,
+        width: int,
+        calls: list[CallTask],
+        *,
+        is_array: bool = False,
+        linked: Sequence[int] = (),
     ) -> None:
         self.kind = kind
         self.first = first
         self.width = width
         self.is_array = is_array
         self.calls = calls
+        self.linked = linked
         self.handles: list[weakref.ref[CallTask]] = []
 
     def __len__(self) -> int:
         return len(self.calls) or len(self.handles)
+
+    @property
+    def end(self) -> int:
+        """The number that follows."""
+        return self.first + len(self) * self.width
+
+    def divided(self, fixed: int) -> tuple[CallBlock, CallBlock]:
+        """Of calls that are no array those with a number below `fixed`, and the rest."""
+        ready = -(-max(0, fixed - self.first) // self.width)
+        before = CallBlock(self.kind, self.first, self.width, self.calls[:ready])
+        return before, CallBlock(self.kind, self.first + ready * self.width, self.width, self.calls[ready:])
+
+    def write_numbers(self) -> None:
+        """Tell calls that are not submitted, and the handles of their outputs, their numbers."""
+        if self.is_array:
+            self._write_array()
+            return
+        first, gap = self.first, self.width - 1
+        for call in self.calls:
+            call._number = first + gap
+            call._gap = gap
+            for number, output in enumerate(call._made or (), first):
+                output._number = number
+            first += self.width
+
+    def _write_array(self) -> None:
+        gap = len(self.calls)
+        for number, call in enumerate(self.calls, self.first + gap):
+            call._number = number
+            call._gap = gap
+            made = call._made
+            if made is not None:
+                made[0]._number = number - gap
 
     def live(self) -> list[CallTask]:
         """The calls that somebody refers to."""
@@ -80,11 +166,12 @@ class CallBlock:
         """Those of all calls."""
         return chain.from_iterable(map(_inputs, self.calls))
 
-    def made(self) -> list[DataObject]:
+    def objects(self) -> list[DataObject]:
         """The outputs of which there are handles."""
         return list(chain.from_iterable(filter(None, map(_made, self.live()))))
 
     def loosen(self) -> None:
         """The calls are submitted: hold them weakly."""
-        self.handles = list(map(weakref.ref, self.calls))
-        self.calls = []
+        calls, self.calls = self.calls, []
+        self.handles = list(map(weakref.ref, calls))
+        calls.reverse()  # lists are emptied from the end: the first calls go first

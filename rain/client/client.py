@@ -78,7 +78,7 @@ class Client(BaseClient[Session]):
         if target is None:
             from rain.client.local_cluster import LocalCluster
 
-            cluster = LocalCluster()
+            cluster = LocalCluster._embedded()
             target = cluster._target()
         try:
             connection = open_connection(target, timeout=timeout, connection_timeout=connection_timeout)

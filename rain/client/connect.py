@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import select
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rain.client.connection import Connection
 from rain.common.errors import AuthenticationError, RainException
+from rain.common.structs import dataclass
 from rain.common.units import parse_duration
 from rain.net.access import newest_access_file, read_access_file
 from rain.net.address import Address

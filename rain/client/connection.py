@@ -184,6 +184,7 @@ class Connection:
         Raises:
             RainConnectionError: the connection is lost.
         """
+        self.check_owner()
         with InterruptGuard() as guard:
             self._send(*messages, guard=guard)
 
@@ -211,6 +212,9 @@ class Connection:
 
     def finish(self, request: Request, timeout: float | None = None, *, is_wait: bool = True) -> Reply | Failure:
         """Wait for the answer of a request; parameters, answer and exceptions as of `wait`, or else of `ask`."""
+        if request.done:  # it came with an earlier answer
+            self._issue_warnings(request)
+            return result_of(request)
         if not is_wait:
             timeout = self._request_timeout
         with InterruptGuard() as guard:
@@ -300,7 +304,6 @@ class Connection:
 
     def _send(self, *messages: Message, guard: InterruptGuard | None = None) -> None:
         """Send; with a guard, Ctrl-C may interrupt it, and the rest goes out with the next message."""
-        self.check_owner()
         try:
             with self._sending, nullcontext() if guard is None else guard.waiting():
                 self._link.send(*messages)
@@ -313,6 +316,7 @@ class Connection:
         with self._lock:
             self._core.forget(request)
         if is_wait and not self.is_lost():
+            self.check_owner()
             with suppress(RainConnectionError):
                 self._send(StopWaiting(request.seq))
 

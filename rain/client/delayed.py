@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 from rain.client.active import get_active_session
-from rain.client.arguments import ArgumentPacker, pack_plain_args
+from rain.client.arguments import ArgumentPacker, pack_plain_args, pack_references
 from rain.client.caching import with_code
 from rain.client.data import CONSTANT, DataObject
 from rain.client.handles import CallTask, DelayedTask, new_call
@@ -110,6 +110,11 @@ class Delayed:
         session = self._session or get_active_session()
         packed = None if kwargs else pack_plain_args(args)
         inputs: tuple[DataObject, ...] | None = session._functions.get(self._key)
+        if packed is None and inputs is not None and not kwargs:
+            references = pack_references(args)
+            if references is not None:
+                packed = references[0]
+                inputs += references[1]
         if packed is None or inputs is None:
             session._check_open()
             packer = ArgumentPacker(session)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.client.task import Task
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable

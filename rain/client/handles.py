@@ -47,8 +47,12 @@ class CallTask(Task):
         with session._lock:
             made = self._made
             if made is None:
-                made = self._made = tuple(map(self._make_output, self._shape.outputs, self._output_numbers()))
-                if self._is_submitted:
+                shapes = self._shape.outputs
+                if len(shapes) == 1:
+                    made = self._made = (self._make_output(shapes[0], self._number - self._gap),)
+                else:
+                    made = self._made = tuple(map(self._make_output, shapes, self._output_numbers()))
+                if self._number < session._submitted:
                     session._registry.know(self, made)
             return made
 
@@ -77,7 +81,7 @@ class DelayedOutput(DataObject):
 
     def __del__(self) -> None:
         session: BaseSession | None = getattr(self, "_session", None)
-        if session is not None and self._keep and session.active and self._is_submitted:
+        if session is not None and self._keep and session.active and self._number < session._submitted:
             session._dropped.append((session.session_id, self._number, 1))
 
 

@@ -6,9 +6,12 @@ taken from a socket and before they were noted, and put the connection out of st
 
 from __future__ import annotations
 
-import signal
 import threading
+
+# `signal.signal` looks for the handler in enums, which takes ten times as long as all the rest here.
+from _signal import getsignal, signal  # type: ignore[import-not-found]
 from contextlib import contextmanager
+from signal import SIGINT
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,15 +42,15 @@ class InterruptGuard:
 
     def __enter__(self) -> Self:
         if threading.get_ident() == _main_thread_id:
-            handler = signal.getsignal(signal.SIGINT)
+            handler = getsignal(SIGINT)
             if callable(handler):
                 self._handler = handler
-                signal.signal(signal.SIGINT, self._on_signal)
+                signal(SIGINT, self._on_signal)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+            signal(SIGINT, self._handler)
             self._deliver()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -60,7 +63,7 @@ class InterruptGuard:
     def _deliver(self) -> None:
         if self._held_back and self._handler is not None:
             self._held_back = False
-            self._handler(signal.SIGINT, None)
+            self._handler(SIGINT, None)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

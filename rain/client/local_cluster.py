@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.connect import Target, dashboard_url_of, open_connection
 from rain.common.errors import RainConnectionError, RainException
+from rain.common.packing import cloudpickle
 from rain.common.units import parse_duration
 from rain.launch.processes import (
     ProcessGroup,
@@ -19,7 +20,10 @@ from rain.launch.processes import (
     ready_pauses,
     wait_ready,
 )
+from rain.net.address import Address
 from rain.net.secret import Secret, generate_secret
+from rain.net.sockets import bind_listening
+from rain.protocol import codec
 from rain.protocol.messages import GetServerInfo, ServerInfo, StopServer
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from rain.client.client import Client
     from rain.client.front import Front
     from rain.launch.processes import LocalProcess
+
+HOST = "127.0.0.1"
 
 _STOP_SECONDS = 2.0
 
@@ -73,12 +79,21 @@ class LocalCluster:
             time.sleep(seconds)
 
     @classmethod
+    def _embedded(cls) -> LocalCluster:
+        """The cluster of a `Client()`: server and worker are one process."""
+        made = cls.__new__(cls)
+        for seconds in made._starting(_cpus_of_workers(1, None), None, None, None, 10.0, True, is_one=True):
+            time.sleep(seconds)
+        return made
+
+    @classmethod
     async def _start_in_loop(cls) -> LocalCluster:
-        """A cluster of one worker, made without blocking the loop."""
+        """The same, made without blocking the loop."""
         import asyncio
 
         made = cls.__new__(cls)
-        with closing(made._starting(_cpus_of_workers(1, None), None, None, None, 10.0, True)) as pauses:
+        starting = made._starting(_cpus_of_workers(1, None), None, None, None, 10.0, True, is_one=True)
+        with closing(starting) as pauses:
             for seconds in pauses:
                 await asyncio.sleep(seconds)
         return made
@@ -91,8 +106,11 @@ class LocalCluster:
         logdir: str | Path | None,
         timeout: float | str,
         http: bool,
+        *,
+        is_one: bool = False,
     ) -> Generator[float, None, None]:
-        """Start everything; the caller does the waiting: it is told how many seconds."""
+        """Start everything; the caller does the waiting: it is told how many seconds. is_one: the server is to have the
+        only worker in its process."""
         self._resources = dict(resources or {})
         self._timeout = parse_duration(timeout)
         self._started_workers = 0
@@ -102,12 +120,12 @@ class LocalCluster:
             self._workdir = _directory(workdir, private / "work")
             self.logdir = str(_directory(logdir, private / "logs"))
             self._environ = child_environment(os.environ)
-            yield from self._start(cpus_of_workers, http)
+            yield from self._start(cpus_of_workers, http, is_one)
         except BaseException:
             self._group.close()
             raise
 
-    def _start(self, cpus_of_workers: list[int], http: bool) -> Generator[float, None, None]:
+    def _start(self, cpus_of_workers: list[int], http: bool, is_one: bool) -> Generator[float, None, None]:
         deadline = time.monotonic() + self._timeout
         private = self._group.directory
         self._token_file = private / "token"
@@ -116,31 +134,44 @@ class LocalCluster:
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{token}\n")
         access_dir = _directory(None, private / "access")
-        server = self._group.start(
-            "server",
-            [
-                *("server", "--listen", "127.0.0.1:0", "--token-file", str(self._token_file)),
+        with bind_listening(Address(HOST, 0)) as listening:  # so that workers need not wait for the server
+            self.address = f"{HOST}:{listening.getsockname()[1]}"
+            arguments = [
+                *("server", "--listen", self.address, "--listen-fd", str(listening.fileno())),
+                *("--token-file", str(self._token_file)),
                 *("--access-dir", str(access_dir), "--workdir", str(self._workdir / "server")),
                 *("--logdir", str(Path(self.logdir) / "server")),
-                *("--http-listen", "127.0.0.1:0" if http else "none"),
-            ],
-            Path(self.logdir),
-            self._environ,
-        )
+                *("--http-listen", f"{HOST}:0" if http else "none"),
+                *(self._inner_worker(cpus_of_workers.pop()) if is_one else ()),
+            ]
+            server = self._group.start(
+                "server", arguments, Path(self.logdir), self._environ, [listening.fileno()]
+            )
+        for count in cpus_of_workers:
+            self._start_worker(count)
+        codec.prepare()  # while they start, as the next line
+        cloudpickle()
         path, access = yield from access_file_pauses(access_dir, server, deadline)
-        self.address = str(access.address)
         self.http_url = dashboard_url_of(access)
         self.access_file = str(path)
         self._known = Target(access.address, Secret(token, f"access file {path}"), self.http_url)
-        for count in cpus_of_workers:
-            self._start_worker(count)
         yield from ready_pauses(self._group.processes, self._group.processes, deadline)
 
-    def _start_worker(self, cpus: int) -> LocalProcess:
+    def _next_worker(self) -> tuple[str, str, str]:
+        """Name, work directory and log directory."""
         name = f"worker-{self._started_workers}"
         self._started_workers += 1
+        return name, str(self._workdir / name), str(Path(self.logdir) / name)
+
+    def _inner_worker(self, cpus: int) -> list[str]:
+        """Arguments of a server that has a worker in its process."""
+        _, workdir, logdir = self._next_worker()
+        return ["--with-worker", str(cpus), workdir, logdir]
+
+    def _start_worker(self, cpus: int) -> LocalProcess:
+        name, workdir, logdir = self._next_worker()
         arguments = ["worker", self.address, "--cpus", str(cpus), "--token-file", str(self._token_file)]
-        arguments += ["--workdir", str(self._workdir / name), "--logdir", str(Path(self.logdir) / name)]
+        arguments += ["--workdir", workdir, "--logdir", logdir, "--connect-timeout", str(self._timeout)]
         for resource, amount in self._resources.items():
             if resource in ("gpus", "memory"):
                 arguments += [f"--{resource}", str(amount)]

@@ -18,10 +18,11 @@ from rain.client.delayed import Delayed
 from rain.client.embedding import reference_pickle
 from rain.client.task import Task
 from rain.common.errors import RainException
+from rain.common.number_arguments import number_arguments
 from rain.common.packing import PLAIN_TYPES, PickledValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rain.client.base import BaseSession
 
@@ -75,8 +76,12 @@ def _columns(iterables: tuple[Iterable[Any], ...]) -> list[Column]:
 
 def _pack(
     session: BaseSession, packer: ArgumentPacker, columns: list[Column]
-) -> tuple[list[bytes], array[int] | None, array[int] | None, list[Any]]:
+) -> tuple[Sequence[bytes], array[int] | None, array[int] | None, list[Any]]:
     """Packed arguments, number of inputs and their ids (None: those of the handles), and the handles."""
+    if len(columns) == 1 and isinstance(columns[0], list):
+        numbers = number_arguments(columns[0])
+        if numbers is not None:
+            return numbers, None, None, []
     references = [_references(session, column) for column in columns]
     values = [_packable(column) if ids is None else [] for column, ids in zip(columns, references, strict=True)]
     fast = _pack_columns([one for one in values if one is not None], references) if None not in values else None

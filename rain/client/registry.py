@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
-from rain.client.alike import AlikeTasks, divided, submittable, used_objects
-from rain.client.call_block import CallBlock
+from rain.client.alike import FEWEST, AlikeTasks, divided, submittable, used_objects
+from rain.client.call_block import CallBlock, ThingBlock
 from rain.client.handles import OWNED, CallTask, DelayedTask, loosen_inputs
+from rain.client.interrupts import InterruptGuard
+from rain.client.linking import LinkedTasks, is_linkable, may_link, relinked
 from rain.client.task import Task
 from rain.common.collecting import collections_paused
 from rain.common.ids import FIRST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rain.client.array import TaskArray
     from rain.client.base import BaseSession
@@ -22,24 +25,12 @@ if TYPE_CHECKING:
 
 Thing: TypeAlias = "Task | DataObject"
 Item: TypeAlias = "Task | DataObject | TaskArray"
+Submitted: TypeAlias = "Item | AlikeTasks | LinkedTasks"
 
+_number = attrgetter("_number")
 _FIRST_SWEEP = 10_000
 _SHORT = 32
 """Submitted calls of shorter blocks are known one by one."""
-
-
-class _Block:
-    """Things with consecutive numbers."""
-
-    __slots__ = ("first", "things")
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.things: list[Thing] = []
-
-    def find(self, number: int) -> Thing | None:
-        offset = number - self.first
-        return self.things[offset] if offset < len(self.things) else None
 
 
 class _ArrayBlock:
@@ -72,7 +63,7 @@ class Registry:
     def __init__(self) -> None:
         self.next = FIRST_ID
         self.fixed = FIRST_ID
-        self._blocks: list[_Block | _ArrayBlock | CallBlock] = []
+        self._blocks: list[ThingBlock | _ArrayBlock | CallBlock] = []
         self._submitted_blocks = 0
         self._open: list[Thing] | None = None
         self._open_calls: CallBlock | None = None
@@ -88,7 +79,7 @@ class Registry:
         block = self._open
         if block is None:
             self._close()
-            made = _Block(self.next)
+            made = ThingBlock(self.next)
             self._blocks.append(made)
             block = self._open = made.things
         number = self.next
@@ -154,19 +145,67 @@ class Registry:
         """Somebody knows the number of what is not submitted."""
         self.fixed = max(self.fixed, number + 1)
 
-    def take(self) -> tuple[list[Item | AlikeTasks], int]:
+    def take(self) -> tuple[list[Submitted], int]:
         """What is to be submitted, and the number that follows; later things are not among them. Outputs of calls of
         which there is no handle are not named."""
         self._close()
         used = used_objects(self._waiting())
-        waiting: list[_Block | _ArrayBlock | CallBlock] = []
+        if self._has_many_calls():
+            with InterruptGuard():
+                self._arrange(used)
+        items: list[Submitted] = []
+        for item in self._waiting():
+            items += self._submittable(item, used) if isinstance(item, CallBlock) else (item,)
+        return items, self.next
+
+    def _has_many_calls(self) -> bool:
+        waiting = self._blocks[self._submitted_blocks :]
+        return sum([len(block) for block in waiting if isinstance(block, CallBlock)]) >= FEWEST
+
+    def _arrange(self, used: set[DataObject]) -> None:
+        """Give calls that are alike, or use each other's outputs, the numbers of task arrays."""
+        if may_link(self._blocks[self._submitted_blocks :], used):
+            self._link()
+        waiting: list[ThingBlock | _ArrayBlock | CallBlock] = []
         for block in self._blocks[self._submitted_blocks :]:
             waiting += divided(block, used, self.fixed) if isinstance(block, CallBlock) else (block,)
         self._blocks[self._submitted_blocks :] = waiting
-        items: list[Item | AlikeTasks] = []
-        for item in self._waiting():
-            items += submittable(item, used) if isinstance(item, CallBlock) else (item,)
-        return items, self.next
+
+    def _submittable(self, block: CallBlock, used: set[DataObject]) -> Sequence[Submitted]:
+        if block.linked and is_linkable(block, self.fixed):
+            return [LinkedTasks(block)]
+        return submittable(block, used)
+
+    def _link(self) -> None:
+        """Number anew what lies between two task arrays, if calls of it use each other's outputs."""
+        waiting: list[ThingBlock | _ArrayBlock | CallBlock] = []
+        made: list[ThingBlock | CallBlock] = []
+        stretch: list[ThingBlock | CallBlock] = []
+        for block in [*self._blocks[self._submitted_blocks :], None]:
+            if isinstance(block, ThingBlock) or (isinstance(block, CallBlock) and not block.is_array):
+                stretch.append(block)
+                continue
+            staying, moving = relinked(stretch, self.fixed)
+            waiting += [*staying, *moving, *([] if block is None else [block])]
+            made += moving
+            stretch = []
+        if made:
+            self._write_numbers(waiting, made)
+
+    def _write_numbers(
+        self, waiting: list[ThingBlock | _ArrayBlock | CallBlock], made: list[ThingBlock | CallBlock]
+    ) -> None:
+        """What is not submitted is in these blocks now. made: those in which numbers are others than before."""
+        following = [array for array in self._unsubmitted_arrays.values() if array._inputs]
+        moving = [output for block in made for output in block.objects()] if following else []
+        before = list(map(_number, moving))
+        self._blocks[self._submitted_blocks :] = waiting
+        for block in made:
+            block.write_numbers()
+        if moving:
+            changed = dict(zip(before, map(_number, moving), strict=True))
+            for array in following:
+                array._renumber(changed)
 
     def submitted(self, end: int) -> None:
         """Everything below the number `end` is submitted."""
@@ -197,16 +236,21 @@ class Registry:
 
     def _loosen(self, block: CallBlock) -> bool:
         """Hold delayed tasks weakly; tells whether the block is still needed."""
-        if not OWNED.isdisjoint(map(type, block.inputs())):
-            loosen_inputs(block.calls)
+        owns = not OWNED.isdisjoint(map(type, block.inputs()))
+        is_long = block.kind is DelayedTask and len(block) >= _SHORT
+        if is_long:
+            outputs: dict[int, weakref.ref[Thing]] = {one._number: weakref.ref(one) for one in block.objects()}
+            block.loosen()  # of calls that use each other most are gone now
+            self._in_blocks += len(block)
+        if owns:
+            loosen_inputs(block.live())
         if block.kind is not DelayedTask:
             return True
         self._has_weak = True
-        self._know_outputs(block.made())
-        if len(block) >= _SHORT:
-            block.loosen()
-            self._in_blocks += len(block)
+        if is_long:
+            self._weak |= {number: output for number, output in outputs.items() if output() is not None}
             return True
+        self._know_outputs(block.objects())
         self._know_calls(block.calls)
         return False
 
@@ -228,7 +272,7 @@ class Registry:
     def _sweep(self) -> None:
         """Forget what nobody refers to."""
         self._weak = {number: handle for number, handle in self._weak.items() if handle() is not None}
-        kept: list[_Block | _ArrayBlock | CallBlock] = []
+        kept: list[ThingBlock | _ArrayBlock | CallBlock] = []
         for block in self._blocks[: self._submitted_blocks]:
             if isinstance(block, _ArrayBlock) and block.array() is None:
                 continue
@@ -278,7 +322,7 @@ class Registry:
         for block in self._blocks:
             if isinstance(block, CallBlock):
                 live += block.live()
-            elif isinstance(block, _Block):
+            elif isinstance(block, ThingBlock):
                 live += block.things
         for array in self.arrays():
             live += list(array) if make else list(array._members.values())

@@ -10,6 +10,7 @@ from rain.client.alike import AlikeTasks
 from rain.client.array import TaskArray
 from rain.client.data import CONSTANT, DECLARED, DataObject
 from rain.client.handles import CallTask
+from rain.client.linking import LinkedTasks
 from rain.client.specs import edited_task, object_shape
 from rain.client.task import Task
 from rain.common.errors import InvalidRequestError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rain.client.base import BaseSession
+    from rain.client.registry import Submitted
     from rain.client.shape import ObjectShape, TaskShape
 
 MAX_NODES = 10_000
@@ -91,7 +93,7 @@ class SubmitPacker:
         self._large: set[int] = set()
 
     def messages(
-        self, things: Iterable[Task | DataObject | TaskArray | AlikeTasks]
+        self, things: Iterable[Submitted]
     ) -> Iterator[SubmitChunk | SubmitBlock | ConstantPiece]:
         """The messages of the submit, in the order to be sent; the commit is the caller's.
 
@@ -108,13 +110,19 @@ class SubmitPacker:
                 if args is not None and columns.nodes and columns.size + len(args) > MAX_CHUNK:
                     yield self._flush()
                 self._add_task(thing)
+            elif isinstance(thing, LinkedTasks):
+                templates = {shape: self._number_of(shape.packed) for shape in thing.shapes}
+                if columns.nodes or columns.templates:
+                    yield self._flush()
+                yield from thing.messages(self._session.session_id, templates)
             elif isinstance(thing, TaskArray):
                 template = self._number_of(thing._shape.packed)
                 if columns.nodes or columns.templates:
                     yield self._flush()
                 yield from thing._messages(template, MAX_CHUNK)
             elif isinstance(thing, AlikeTasks):
-                template = self._number_of(thing.packed_template)
+                template = self._number_of(thing.sample._shape.packed)
+                _check_own(thing.sample)
                 if columns.nodes or columns.templates:
                     yield self._flush()
                 yield from thing.messages(self._session.session_id, template, MAX_CHUNK)
@@ -228,6 +236,12 @@ class SubmitPacker:
         total = len(data)
         for offset in range(0, total, PIECE):
             yield ConstantPiece(self._session.session_id, number, offset, total, data[offset : offset + PIECE])
+
+
+def _check_own(task: Task) -> None:
+    for dataobj in task._inputs:
+        if dataobj._session is not task._session:
+            raise _foreign(task, dataobj, "input")
 
 
 def _foreign(task: Task, dataobj: DataObject, role: str) -> InvalidRequestError:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, cast
 
 import msgpack
 
 from rain.common.number_columns import WIDTH, column_sizes, column_value, is_column
+from rain.common.structs import dataclass
 
 LATE = "late"
 """The block took too long; the members behind did not run."""

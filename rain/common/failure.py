@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal, get_args
+
+from rain.common.structs import dataclass
 
 FailureKind = Literal["task", "cancelled", "session", "invalid", "connection", "internal"]
 

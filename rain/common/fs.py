@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
-import tarfile
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.common.tarreading import Member, TarReader
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Callable, Iterator
 
 _MAX_DEPTH = 200
@@ -41,6 +40,8 @@ def pack_directory(path: str | os.PathLike[str]) -> bytes:
 
 def pack_directory_to(path: str | os.PathLike[str], target: IO[bytes]) -> None:
     """Pack a directory into an open binary file; raises as `pack_directory`."""
+    import tarfile
+
     root = os.path.realpath(path)
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{os.fspath(path)!r} is not a directory")
@@ -52,6 +53,8 @@ def pack_directory_to(path: str | os.PathLike[str], target: IO[bytes]) -> None:
 
 def empty_directory() -> bytes:
     """A packed directory without content."""
+    import tarfile
+
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(_directory_entry("."))
@@ -102,6 +105,8 @@ def _is_inside(path: str, root: str) -> bool:
 
 
 def _directory_entry(name: str) -> tarfile.TarInfo:
+    import tarfile
+
     entry = tarfile.TarInfo(name)
     entry.type = tarfile.DIRTYPE
     entry.mode = 0o755
@@ -109,6 +114,8 @@ def _directory_entry(name: str) -> tarfile.TarInfo:
 
 
 def _add_member(archive: tarfile.TarFile, path: str, name: str, link: str | None) -> None:
+    import tarfile
+
     if link is not None:
         entry = tarfile.TarInfo(name)
         entry.type = tarfile.SYMTYPE
@@ -302,6 +309,8 @@ def _replace_by_copy(path: str) -> None:
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a file into a new writable one with the same executable bit."""
+    import shutil
+
     shutil.copyfile(source, target)
     os.chmod(target, 0o755 if os.stat(source).st_mode & 0o100 else 0o644)
 
@@ -351,6 +360,8 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
         except FileNotFoundError:
             return
         return
+    import shutil
+
     shutil.rmtree(path, onerror=_make_writable_and_retry)
 
 
@@ -364,6 +375,8 @@ def _make_writable_and_retry(function: Callable[..., Any], path: str, info: Any)
     if os.path.isdir(path) and not os.path.islink(path):
         os.chmod(path, 0o700)
         if function is not os.rmdir:
+            import shutil
+
             shutil.rmtree(path, onerror=_make_writable_and_retry)
             return
     function(path)

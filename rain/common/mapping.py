@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from functools import cache
@@ -13,6 +12,8 @@ _MAP_FIXED = 0x10
 
 @cache
 def _system_mmap() -> Any:
+    import ctypes
+
     call = ctypes.CDLL(None, use_errno=True).mmap
     call.restype = ctypes.c_void_p
     call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
@@ -31,6 +32,8 @@ def map_descriptor(descriptor: int, size: int) -> memoryview:
     Raises:
         OSError: it cannot be mapped.
     """
+    import ctypes
+
     # It gives the addresses, and gives them back at its end.
     holder = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = ctypes.addressof(ctypes.c_char.from_buffer(holder))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CODES: dict[type, str] = {int: "q", float: "d"}
+CODES = tuple(_CODES.values())
 WIDTH = 8
 """Bytes of a number."""
 _SIZES_BY_BITS = bytes(len(encode_pickle5((1 << bits) - 1)) for bits in range(64)).ljust(256)
@@ -36,7 +37,7 @@ def pack_column(values: Sequence[Any]) -> tuple[str, bytes] | None:
 
 def is_column(code: Any, data: bytes) -> bool:
     """Whether this can be a column of numbers."""
-    return code in ("q", "d") and len(data) % WIDTH == 0
+    return code in CODES and len(data) % WIDTH == 0
 
 
 def column_values(code: str, data: bytes) -> list[Any]:

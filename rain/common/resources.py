@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from rain.common.structs import dataclass
 from rain.common.units import format_size, parse_size
 
 CUSTOM_UNIT = 10_000

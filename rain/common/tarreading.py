@@ -7,10 +7,10 @@ else (devices, hard links, sparse files ...) is an error, and so is an archive w
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal, TypeAlias
 
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

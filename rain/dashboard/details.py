@@ -22,6 +22,7 @@ from rain.dashboard.states import (
     UnknownError,
 )
 from rain.eventlog.expanding import expand
+from rain.eventlog.linked import member_at
 from rain.eventlog.plain import json_ready
 from rain.eventlog.reader import LoggedEvent, StoredBatch
 from rain.eventlog.records import RunsFinished, Submitted
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rain.dashboard.session_view import Note, SessionView, SubmitPlace
+    from rain.eventlog.linked import Member
     from rain.eventlog.reader import EventReader
 
 Answer = dict[str, Any]
@@ -255,7 +257,8 @@ def alone_in(chunk: SubmitChunk | SubmitBlock, task: int) -> SubmitChunk | Submi
     if isinstance(chunk, SubmitBlock):
         position = task - chunk.first - chunk.members
         if chunk.start <= position < chunk.start + len(chunk.arg_sizes):
-            return replace(chunk, start=position, arg_sizes=array("I", [0]))
+            alone = replace(chunk, start=position, arg_sizes=array("I", [0]))
+            return _unlinked(alone, member_at(chunk, position - chunk.start)) if chunk.link else alone
         return None
     if task not in chunk.tasks:
         return None
@@ -280,3 +283,9 @@ def alone_in(chunk: SubmitChunk | SubmitBlock, task: int) -> SubmitChunk | Submi
         object_specs=[chunk.object_specs[place] for place in kept] if chunk.object_specs else [],
         values=[],
     )
+
+
+def _unlinked(block: SubmitBlock, member: Member) -> SubmitBlock:
+    """A block of one member of a linked one."""
+    inputs = array("I", member.inputs)
+    return replace(block, template=member.template, inputs=inputs, keep=member.is_kept, link=b"", keeps=b"")

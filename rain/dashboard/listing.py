@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rain.dashboard.details import basic_answer
+from rain.dashboard.session_view import SEVERAL
 from rain.dashboard.states import NOTHING, OBJECT, UnknownError
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def _ids(session: SessionView, templates: set[int] | None, state: int, first: in
     for extent in session.arrays:
         if first < extent.first:
             yield from _between(session, templates, state, first, extent.first)
-        if templates is None or extent.template in templates:
-            yield from _between(session, None, state, max(first, extent.first + extent.members), extent.end)
+        in_array = max(first, extent.first + extent.members)
+        if extent.template == SEVERAL:
+            yield from _between(session, templates, state, in_array, extent.end)
+        elif templates is None or extent.template in templates:
+            yield from _between(session, None, state, in_array, extent.end)
         first = max(first, extent.end)
     yield from _between(session, templates, state, first, end)
 

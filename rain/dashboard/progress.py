@@ -82,11 +82,25 @@ def members_finished(session: SessionView, time: float, record: MembersFinished,
         first = session.runs.add_sequence(task, worker, start, durations)
         session.numbers[task:end] = array("I", range(first, first + count))
         session.kinds[task:end] = bytes([FINISHED]) * count
-        leaf = session.leaf(task)
-        leaf.move(WAITING, FINISHED, count)
-        rounded = session.runs.durations[first:]
-        leaf.add_seconds(sum(rounded), sum(map(mul, rounded, rounded)))
+        _count_members(session, task, session.runs.durations[first:])
         _set_sizes(session, output, sizes)
+
+
+def _count_members(session: SessionView, task: int, seconds: array[float]) -> None:
+    """Members that waited succeeded after so many seconds."""
+    count, leaves = len(seconds), session.names.leaves
+    templates = session.links[task : task + count]
+    if templates.count(templates[0]) == count:
+        leaf = leaves[templates[0]]
+        leaf.move(WAITING, FINISHED, count)
+        leaf.add_seconds(sum(seconds), sum(map(mul, seconds, seconds)))
+        return
+    of_template: dict[int, list[float]] = {}
+    for template, own in zip(templates, seconds, strict=True):
+        of_template.setdefault(template, []).append(own)
+    for template, some in of_template.items():
+        leaves[template].move(WAITING, FINISHED, len(some))
+        leaves[template].add_seconds(sum(some), sum(map(mul, some, some)))
 
 
 def _set_sizes(session: SessionView, output: int, sizes: array[int]) -> None:

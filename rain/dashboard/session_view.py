@@ -38,6 +38,10 @@ class Note(NamedTuple):
     run: int = 0
 
 
+SEVERAL = -1
+"""Template of a task array whose members have different ones."""
+
+
 class Extent(NamedTuple):
     """A task array: ids from `first` on are its outputs, then come its tasks."""
 

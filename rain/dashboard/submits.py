@@ -7,8 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rain.common.unpacking import unpack_bounded
-from rain.dashboard.session_view import Extent, SubmitPlace
+from rain.dashboard.session_view import SEVERAL, Extent, SubmitPlace
 from rain.dashboard.states import CONSTANT, NOTHING, OBJECT, WAITING
+from rain.eventlog.linked import members, read_link
 from rain.protocol.messages import INLINE, SAME, UPLOADED, SubmitBlock, SubmitChunk
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ def add_templates(session: SessionView, templates: Iterable[bytes]) -> None:
 
 def highest_template(record: Submitted) -> int:
     """The largest number of a template in use; -1 if there is none."""
-    numbers = [
-        chunk.template if isinstance(chunk, SubmitBlock) else max(chunk.task_templates, default=-1)
-        for chunk in record.chunks
-    ]
-    return max(numbers, default=-1)
+    return max(map(_highest_in, record.chunks), default=-1)
+
+
+def _highest_in(chunk: SubmitChunk | SubmitBlock) -> int:
+    if isinstance(chunk, SubmitBlock):
+        return max(read_link(chunk).templates) if chunk.link else chunk.template
+    return max(chunk.task_templates, default=-1)
 
 
 def submitted(session: SessionView, event: int, time: float, record: Submitted) -> None:
@@ -101,18 +104,28 @@ def _add_chunk(session: SessionView, chunk: SubmitChunk) -> None:
 
 
 def _add_block(session: SessionView, block: SubmitBlock) -> None:
-    count, template = len(block.arg_sizes), block.template
+    count = len(block.arg_sizes)
     session.grow(block.first + 2 * block.members)
     if not session.arrays or session.arrays[-1].first != block.first:
-        session.arrays.append(Extent(block.first, block.members, template))
+        session.arrays.append(Extent(block.first, block.members, SEVERAL if block.link else block.template))
     output = block.first + block.start
     task = output + block.members
     session.kinds[output : output + count] = bytes([OBJECT]) * count
     session.kinds[task : task + count] = bytes([WAITING]) * count
     session.links[output : output + count] = array("I", range(task, task + count))
-    session.links[task : task + count] = array("I", [template]) * count
-    session.names.leaves[template].move(NOTHING, WAITING, count)
+    templates = _templates_of(block)
+    session.links[task : task + count] = templates
+    for template, of_it in Counter(templates).items():
+        session.names.leaves[template].move(NOTHING, WAITING, of_it)
     session.objects += count
+
+
+def _templates_of(block: SubmitBlock) -> array[int]:
+    """Template of each member."""
+    if not block.link:
+        return array("I", [block.template]) * len(block.arg_sizes)
+    link = read_link(block)
+    return array("I", map(link.template, range(len(block.arg_sizes))))
 
 
 def _add_edges(session: SessionView, chunk: SubmitChunk | SubmitBlock) -> None:
@@ -121,7 +134,9 @@ def _add_edges(session: SessionView, chunk: SubmitChunk | SubmitBlock) -> None:
         return
     kinds, links, leaves, edges = session.kinds, session.links, session.names.leaves, session.edges
     known = len(kinds)
-    if isinstance(chunk, SubmitBlock):
+    if isinstance(chunk, SubmitBlock) and chunk.link:
+        pairs = [(obj, member.template, 1) for member in members(chunk) for obj in member.inputs]
+    elif isinstance(chunk, SubmitBlock):
         pairs = [(obj, chunk.template, len(chunk.arg_sizes)) for obj in chunk.inputs]
     else:
         templates = chunk.task_templates

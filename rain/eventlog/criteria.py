@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from rain.common.structs import dataclass
 from rain.eventlog.packing import ENDED, FINISHED, MEMBERS, STARTED, SUBMIT, UNKEPT
 
 LARGEST = (1 << 63) - 1

@@ -7,6 +7,7 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.common.unpacking import unpack_bounded
+from rain.eventlog.linked import members
 from rain.eventlog.plain import json_ready, start_text
 from rain.eventlog.records import MembersFinished, ObjectsUnkept, RunsFinished, RunsStarted, Submitted, TasksEnded
 from rain.protocol.messages import INLINE, KEEP, SAME, UPLOADED, SubmitBlock
@@ -141,11 +142,13 @@ def _submit(record: Submitted, templates: Templates) -> EventMap:
     tasks: list[EventMap] = []
     objects: list[EventMap] = []
     for chunk in record.chunks:
-        if isinstance(chunk, SubmitBlock):
+        if not isinstance(chunk, SubmitBlock):
+            _add_tasks(session, chunk, known, declared, tasks, objects)
+        elif chunk.link:
+            _add_members(session, chunk, known, tasks, objects)
+        else:
             tasks.append(_block(session, chunk, known))
             objects.append(_block_outputs(session, chunk, known))
-            continue
-        _add_tasks(session, chunk, known, declared, tasks, objects)
     outputs = {obj for chunk in record.chunks if not isinstance(chunk, SubmitBlock) for obj in chunk.outputs}
     for number, (flags, spec) in declared.items():
         if number not in outputs:
@@ -235,6 +238,18 @@ def _block_outputs(session: int, block: SubmitBlock, known: _Templates) -> Event
     _, specs = known.get(block.template)
     entry = _object(session, block.first + block.start, specs[0] if specs else {}, KEEP if block.keep else 0)
     return {"id": entry.pop("id"), "count": len(block.arg_sizes), **entry}
+
+
+def _add_members(
+    session: int, block: SubmitBlock, known: _Templates, tasks: list[EventMap], objects: list[EventMap]
+) -> None:
+    """An entry for each member of a linked block, whose inputs are its own."""
+    for member in members(block):
+        fields, specs = known.get(member.template)
+        inputs = [[session, number] for number in member.inputs]
+        entry = {"id": [session, member.task], **fields, "inputs": inputs}
+        tasks.append({**entry, "outputs": [[session, member.output]]})
+        objects.append(_object(session, member.output, specs[0] if specs else {}, KEEP if member.is_kept else 0))
 
 
 def map_of(packed: bytes) -> EventMap:

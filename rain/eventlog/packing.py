@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import msgpack
 
 from rain.common.unpacking import unpack_bounded
+from rain.eventlog.linked import read_link
 from rain.eventlog.records import MembersFinished, ObjectsUnkept, RunsFinished, RunsStarted, Submitted, TasksEnded
 from rain.protocol.messages import SubmitBlock, SubmitChunk
 
@@ -31,6 +32,7 @@ _ZLIB = 0x78
 _LARGEST = 1 << 30
 """Bytes of a batch when it is not compressed."""
 _BLOCK_PARTS = 7
+_LINKED_PARTS = 9
 _LONGEST = 1 << 24
 """Elements of a column that is not written out."""
 
@@ -265,7 +267,8 @@ def _pack_submit(record: Submitted, config_templates: Container[int]) -> bytes:
 
 def _pack_block(block: SubmitBlock) -> list[Any]:
     places = block.template, block.first, block.members, block.start, len(block.arg_sizes)
-    return [*places, _column(block.inputs), block.keep]
+    parts = [*places, _column(block.inputs), block.keep]
+    return [*parts, block.link, block.keeps] if block.link else parts
 
 
 def _pack_chunk(chunk: SubmitChunk, config_templates: Container[int]) -> list[Any]:
@@ -294,17 +297,22 @@ def _unpack_submit(session: int, parts: Any) -> Submitted:
     _check(type(first_template) is int)
     chunks: list[SubmitChunk | SubmitBlock] = []
     for part in packed:
-        is_block = len(part) == _BLOCK_PARTS
+        is_block = len(part) in (_BLOCK_PARTS, _LINKED_PARTS)
         chunks.append(_unpack_block(session, part) if is_block else _unpack_chunk(session, part))
     return Submitted(session, first_template, chunks)
 
 
 def _unpack_block(session: int, parts: list[Any]) -> SubmitBlock:
-    template, first, members, start, count, inputs, keep = parts
+    template, first, members, start, count, inputs, keep, *linked = parts
     _check(all(type(number) is int for number in (template, first, members, start, count)) and type(keep) is bool)
     _check(0 <= start <= start + count <= members < 1 << 32)
     sizes = _read_column("I", [0, 0, count])
-    return SubmitBlock(session, [], template, first, members, start, _read_column("I", inputs), keep, b"", sizes)
+    places = template, first, members, start, _read_column("I", inputs)
+    block = SubmitBlock(session, [], *places, keep, b"", sizes, *linked)
+    if linked:
+        _check(type(block.link) is type(block.keeps) is bytes and len(block.keeps) in (0, count))
+        read_link(block)
+    return block
 
 
 def _unpack_chunk(session: int, parts: list[Any]) -> SubmitChunk:

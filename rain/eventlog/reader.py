@@ -7,12 +7,12 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.eventlog.criteria import LARGEST, Criteria
 from rain.eventlog.database import FILE_NAME, is_damage, last_id
 from rain.eventlog.expanding import expand

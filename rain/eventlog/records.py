@@ -7,10 +7,11 @@ may be changed later. Ids are numbers inside a session.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
+from rain.common.structs import dataclass
 from rain.protocol.fields import F64, U32, U64, Blobs
 from rain.protocol.messages import SubmitBlock, SubmitChunk
 

@@ -11,11 +11,12 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.eventlog.database import DamagedError, is_damage, last_id, lock_directory, move_aside, open_for_writing
 from rain.eventlog.expanding import map_of
 from rain.eventlog.packing import count_events, pack
@@ -211,7 +212,7 @@ def weight(record: Record) -> int:
 
 def _weight_of_chunk(chunk: Any) -> int:
     if isinstance(chunk, SubmitBlock):
-        return len(chunk.args) + 4 * len(chunk.arg_sizes)
+        return len(chunk.args) + 4 * len(chunk.arg_sizes) + 4 * len(chunk.inputs) + len(chunk.link) + len(chunk.keeps)
     return _PER_TASK * len(chunk.tasks) + _PER_VALUE * len(chunk.objects)
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from array import array
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from rain.common.blocks import STORED, BlockResult
 from rain.common.errors import RainException
+from rain.common.number_arguments import read_marked
 from rain.common.number_columns import pack_column
 from rain.common.packing import load_extension
 from rain.common.pickle5 import encode_pickle5
+from rain.executor.results import SCALARS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.executor.results import Encoded
+    from rain.executor.templates import Template
+
+QUICK = 2.5e-6
+"""A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer. Decoding
+of its arguments and encoding of its result are not counted; after each batch there is a look in any case."""
 
 BLOCK_SECONDS = 0.25
 """A block that runs longer ends: what it gave so far shall not wait."""
@@ -28,6 +36,7 @@ LARGE_INT = 1 << 63
 """Ints below are encoded when the block has ended. They do not count for `BLOCK_BYTES`: all those of a block are far
 from it."""
 
+_NO_TYPES: frozenset[Any] = frozenset()
 _MOST_INFOS = 256
 _LIST_HEADER = 5
 
@@ -40,6 +49,7 @@ class Gathered:
         offset: what makes unix seconds of a time of the monotonic clock.
 
     Attributes:
+        members: as given.
         durations, values: of the members that succeeded, in order; values are bytes, or of a type of `SCALARS` and not
             yet encoded.
         stored: the encoded output of the member behind them that does not ride in the report, None without.
@@ -47,7 +57,7 @@ class Gathered:
         end: as in `BlockResult`.
     """
 
-    __slots__ = ("_changes", "_duration", "_infos", "_members", "_offset", "_start", "durations", "end", "info",
+    __slots__ = ("_changes", "_duration", "_infos", "_offset", "_start", "durations", "end", "info", "members",
                  "stored", "values")  # fmt: skip
 
     def __init__(self, members: int, offset: float) -> None:
@@ -56,7 +66,7 @@ class Gathered:
         self.stored: Encoded | None = None
         self.info: bytes | None = None
         self.end: str | dict[str, Any] | None = None
-        self._members = members
+        self.members = members
         self._offset = offset
         self._start = self._duration = 0.0
         self._infos: dict[bytes | None, int] = {}
@@ -78,8 +88,8 @@ class Gathered:
         Raises:
             RainException: the arguments of a member are missing.
         """
-        if self.done != self._members:
-            raise RainException(f"{self._members} members were announced, arguments of {self.done} came")
+        if self.done != self.members:
+            raise RainException(f"{self.members} members were announced, arguments of {self.done} came")
 
     def end_stored(self, output: Encoded, info: bytes | None, start: float, end: float) -> None:
         """The member that runs succeeded, but what it gave does not ride in the report."""
@@ -109,7 +119,7 @@ class Gathered:
             values=joined or b"".join(values),
             infos=list(self._infos)[:_MOST_INFOS],
             kinds=self._kinds() if len(self._infos) > 1 else b"",
-            end=None if self.done == self._members else self.end,
+            end=None if self.done == self.members else self.end,
             start=self._start,
             duration=self._duration,
             column=column,
@@ -128,8 +138,24 @@ def as_bytes(value: bytes | float | None) -> bytes:
     return value if type(value) is bytes else encode_pickle5(value)
 
 
+def as_encoded(value: bytes | float | None, info: bytes | None) -> Encoded:
+    """A value as an output of a call."""
+    data = as_bytes(value)
+    return data, info, len(data)
+
+
+def bare_types(template: Template) -> frozenset[Any]:
+    """Exact types of results that need not be encoded before the block has ended: they will be `pickle5`."""
+    plan = template.outputs[0]
+    natural = (template.plain and not plan.encode) or plan.encode == "pickle5"
+    return SCALARS if natural and not plan.directory else _NO_TYPES
+
+
 def unpack_members(args: bytes) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The arguments of the members; where one cannot be decoded, the iteration raises when it comes to it."""
+    numbers = read_marked(args)
+    if numbers is not None:
+        return zip(zip(numbers, strict=True), repeat({}), strict=False)
     try:
         members: Iterable[Any] = msgpack.unpackb(args, ext_hook=load_extension, use_list=False)
     except Exception:  # whatever unpickling raises; only the member to blame must fail

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
-from rain.common.blocks import FULL, LATE
 from rain.common.errors import RainException
-from rain.common.packing import load_extension, pack
-from rain.executor.blocks import BLOCK_BYTES, BLOCK_SECONDS, LARGE_INT, Gathered, as_bytes, unpack_members
+from rain.common.packing import cloudpickle, load_extension, pack
+from rain.executor.blocks import (
+    QUICK,
+    Gathered,
+)
 from rain.executor.channel import PROTOCOL, Channel, connect
 from rain.executor.context import Context, _find_context
 from rain.executor.failures import describe
-from rain.executor.inputs import InputObject, typed_instance
+from rain.executor.inputs import INFO, LIVE, VALUE, InputObject, typed_instance
+from rain.executor.linked import LinkedMembers
+from rain.executor.members import run_members
 from rain.executor.output import LONG, Output
 from rain.executor.results import PICKLE5_INFO, SCALARS, Encoded, ResultEncoder
 from rain.executor.templates import Template
@@ -28,16 +32,8 @@ from rain.process.spawn import LARGE_PAGES, die_with_parent
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-QUICK = 2.5e-6
-"""A call of at most so many seconds cannot have changed a directory: a single system call for it takes longer. Decoding
-of its arguments and encoding of its result are not counted; after each batch there is a look in any case."""
-
-INFO, VALUE, LIVE = 2, 3, 4
-"""Positions in the row of an object; the value is None until an earlier call of the batch has made it. Then the value
-itself follows if that cannot be changed and nobody could tell it from a decoded copy."""
-_NO_TYPES: frozenset[type] = frozenset()
 _NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
 
@@ -82,6 +78,7 @@ class Executor:
         self._row: list[Any] | None = None
         self._context: Context | None = None
         self._gathered: Gathered | None = None
+        self._linked: LinkedMembers | None = None
 
     def run(self) -> None:
         """Serve until the worker closes the connection."""
@@ -108,6 +105,7 @@ class Executor:
     def _welcome(self, options: dict[str, Any]) -> None:
         self._workspace.values = options["values"]
         self._encoder.inline_limit = options["inline_limit"]
+        cloudpickle()  # while there is nothing to do: most functions need it
 
     def _drop_cached(self, keys: list[list[int]]) -> None:
         for session, number in keys:
@@ -148,7 +146,7 @@ class Executor:
 
     def _leave(self) -> None:
         self._objects = {}
-        self._row = self._context = self._gathered = None
+        self._row = self._context = self._gathered = self._linked = None
 
     # --- calls ---
 
@@ -232,6 +230,7 @@ class Executor:
         inputs: list[int],
         output: int,
         members: int,
+        link: bytes | None,
     ) -> None:
         self._begun += 1
         self._progress[0] = self._begun
@@ -239,17 +238,25 @@ class Executor:
             self._end_before(self._begun)
         self._row = [task, run, number, args, inputs, [output], None]
         start, begin = time.time(), time.monotonic()
+        gathered = Gathered(members, start - begin)
         row: tuple[Any, ...]
         try:
-            template = state.templates[number]
-            function = state.functions.get(inputs[0]) or self._load_function(inputs[0])
-            for further in inputs[1:]:
-                self._input(further)
+            if link is not None:
+                self._linked = LinkedMembers(self, self._row, link, gathered)
+            else:
+                template = state.templates[number]
+                function = state.functions.get(inputs[0]) or self._load_function(inputs[0])
+                for further in inputs[1:]:
+                    self._input(further)
         except BaseException as error:  # what all members need is missing: none of them is to blame
             row = (task, run, start, time.monotonic() - begin, self._failure(error, task, run))
         else:
-            gathered = self._gathered = Gathered(members, start - begin)
-            self._run_members(template, function, unpack_members(args), gathered)
+            if self._linked is not None:
+                self._linked.run(args)
+                self._linked.report()
+            else:
+                self._gathered = gathered
+                run_members(self, template, function, args, gathered)
             if gathered.ran > gathered.done:  # the last one ended in another way
                 self.output.attribute(task + gathered.done, run)
             outputs = [] if gathered.stored is None else [gathered.stored]
@@ -257,68 +264,6 @@ class Executor:
             row = (task, run, start, duration, gathered.info, outputs, gathered.result().pack(), gathered.ran)
         self._channel.rows.append(row)
         self._tidy()
-
-    def _run_members(
-        self, template: Template, function: Callable[..., Any], arguments: Iterable[Any], gathered: Gathered
-    ) -> None:
-        """Run members in order until the block ends. Each look at the clock ends one and starts the next."""
-        assert self._row is not None
-        task, run, inputs, output = self._row[0], self._row[1], self._row[4], self.output
-        plan = template.outputs[0]
-        is_natural = (template.plain and not plan.encode) or plan.encode == "pickle5"
-        scalars = SCALARS if is_natural and not plan.directory else _NO_TYPES
-        encode = self._encoder.plain if template.plain else self._encoder.returned
-        call = function if template.plain else partial(self._call_with_context, function)
-        add_duration, add_value = gathered.durations.append, gathered.values.append
-        clock = time.monotonic
-        data: Any
-        info: bytes | None
-        last_info: Any = _NO_TYPES
-        total = 0
-        start = clock()
-        until = start + BLOCK_SECONDS
-        try:
-            for positional, keywords in arguments:
-                value = call(*positional, **keywords) if keywords else call(*positional)
-                if (kind := type(value)) in scalars and (kind is not int or -LARGE_INT < value < LARGE_INT):
-                    data, info = value, PICKLE5_INFO
-                else:
-                    placed, info, size = encode(template, value, inputs)[0]
-                    if type(placed) is not bytes or plan.directory:
-                        gathered.end_stored((placed, info, size), self._task_info(), start, clock())
-                        return
-                    data = placed
-                    total += size
-                if self._context is not None:
-                    if (told := self._task_info()) is not None:
-                        gathered.end_stored(_encoded(data, info), told, start, clock())
-                        return
-                    self._context = None
-                if info is not last_info:
-                    if not gathered.changes_to(info):
-                        gathered.end_stored(_encoded(data, info), None, start, clock())
-                        return
-                    last_info = info
-                add_value(data)
-                end = clock()
-                duration = end - start
-                if output.wrote or duration > LONG:
-                    output.attribute(task + gathered.done, run)
-                add_duration(duration)
-                if duration > QUICK or total > BLOCK_BYTES:
-                    if end > until or total > BLOCK_BYTES:
-                        gathered.end = FULL if total > BLOCK_BYTES else LATE
-                        return
-                    self._tidy()
-                    start = clock()
-                else:
-                    start = end
-            gathered.check_complete()
-        except BaseException as error:  # exit() and the like fail the member, too
-            gathered.end_failed(self._failure(error, task + gathered.done, run), start, clock())
-
-    def _call_with_context(self, function: Callable[..., Any], *positional: Any, **keywords: Any) -> Any:
-        return function(self.context(), *positional, **keywords)
 
     def _end_before(self, call: int) -> None:
         """The worker has forbidden this call: tell what is done, and end."""
@@ -375,7 +320,7 @@ class Executor:
         if self._context is None:
             if self._row is None:
                 raise RainException("get_context() works in a running task only")
-            task, run, number, _, inputs, outputs, _ = self._row
+            task, run, number, _, inputs, outputs, _ = self._row if self._linked is None else self._linked.row()
             if self._gathered is not None:  # of the member that runs
                 task += self._gathered.done
                 outputs = [outputs[0] + self._gathered.done]
@@ -388,6 +333,8 @@ class Executor:
         row = self._row
         if row is None:
             raise RainException("Arguments of a task can be unpickled in the running task only")
+        if self._linked is not None:
+            row = self._linked.row()
         plain = self._state.templates[row[2]].plain
         if plain:
             known = self._objects.get(row[4][input_index], ())
@@ -398,11 +345,6 @@ class Executor:
             return source.natural()
         instance = typed_instance(source.instance(), name, content_type)
         return instance.load() if load else instance
-
-
-def _encoded(value: Any, info: bytes | None) -> Encoded:
-    data = as_bytes(value)
-    return data, info, len(data)
 
 
 _running: Executor | None = None
@@ -431,8 +373,8 @@ def _environment(name: str) -> str | None:
 
 def tune_collector() -> None:
     """Let the garbage collector look seldom, and never at what is here now."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(100_000, 50, 100)
 
 

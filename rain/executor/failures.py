@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from typing import TYPE_CHECKING
 
 import rain
@@ -11,6 +10,7 @@ from rain.common.failure import MAX_EXCEPTION, MAX_TEXT, Failure
 from rain.common.packing import dump_value
 
 if TYPE_CHECKING:
+    import traceback
     from types import TracebackType
 
 _RAIN = os.path.dirname(os.path.abspath(rain.__file__)) + os.sep
@@ -32,6 +32,8 @@ def describe(error: BaseException, *, session: int, task: int, run: int, debug: 
 
 def format_traceback(error: BaseException) -> str:
     """The whole traceback, causes included, without frames of Rain; its end if it is very long."""
+    import traceback
+
     story = traceback.TracebackException(type(error), error, _user_part(error.__traceback__), compact=True)
     _drop_rain_frames(story, set())
     text = "".join(story.format()).rstrip("\n")
@@ -49,6 +51,8 @@ def _drop_rain_frames(story: traceback.TracebackException, seen: set[int]) -> No
     if id(story) in seen:
         return
     seen.add(id(story))
+    import traceback
+
     kept = [frame for frame in story.stack if not frame.filename.startswith(_RAIN)]
     story.stack = traceback.StackSummary.from_list(kept)
     for other in (story.__cause__, story.__context__, *(story.exceptions or ())):

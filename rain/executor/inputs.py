@@ -18,6 +18,10 @@ from rain.executor.results import PICKLE5_INFO
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+INFO, VALUE, LIVE = 2, 3, 4
+"""Positions in the row of an object; the value is None until an earlier call of the batch has made it. Then the value
+itself follows if that cannot be changed and nobody could tell it from a decoded copy."""
+
 # The store's files are read-only, but not for root: it gets copies.
 _MAY_LINK = os.geteuid() != 0
 

@@ -7,7 +7,7 @@ from typing import Any
 from rain.common.attributes import TaskSpec, TaskSpecInput
 from rain.common.data_type import DataType
 from rain.common.ids import ID
-from rain.common.packing import unpack
+from rain.common.packing import pack, unpack
 
 
 class OutputPlan:
@@ -43,9 +43,10 @@ class Template:
     Attributes:
         plain: a plain function: no context parameter, inputs arrive as values.
         outputs: declared outputs.
+        output_spec: packed spec of the first output, None = all default.
     """
 
-    __slots__ = ("_data", "outputs", "plain")
+    __slots__ = ("_data", "output_spec", "outputs", "plain")
 
     def __init__(self, data: dict[str, Any]) -> None:
         self._data = data
@@ -53,6 +54,7 @@ class Template:
         config = config if isinstance(config, dict) else {}
         self.plain = bool(config.get("plain"))
         specs = data.get("outputs") or []
+        self.output_spec = pack(specs[0]) if specs and specs[0] else None
         encodings = list(config.get("encode_outputs") or [])
         encodings += [None] * (len(specs) - len(encodings))
         self.outputs = [OutputPlan(spec, encode or None) for spec, encode in zip(specs, encodings, strict=False)]

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 from rain.common.errors import RainException
 from rain.common.units import format_duration
 from rain.net.access import read_access_file
-from rain.process import Guard
+from rain.process.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from rain.net.access import AccessFile
 
@@ -117,7 +117,14 @@ class ProcessGroup:
         )
         _owned.add(self)
 
-    def start(self, name: str, arguments: Iterable[str], logdir: Path, environ: Mapping[str, str]) -> LocalProcess:
+    def start(
+        self,
+        name: str,
+        arguments: Iterable[str],
+        logdir: Path,
+        environ: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+    ) -> LocalProcess:
         """Start `python -m rain ARGUMENTS --ready-file F --owner-fd N`.
 
         Args:
@@ -125,6 +132,7 @@ class ProcessGroup:
             arguments: of the `rain` command.
             logdir: exists; gets `<name>.out` and `<name>.err`.
             environ: its environment.
+            descriptors: open ones that it inherits.
 
         Raises:
             RainException: it cannot be started.
@@ -141,7 +149,7 @@ class ProcessGroup:
                     stdout=output,
                     stderr=errors,
                     env=dict(environ),
-                    pass_fds=(self._watched,),
+                    pass_fds=(self._watched, *descriptors),
                     start_new_session=True,
                 )
             except OSError as error:

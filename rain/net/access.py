@@ -10,11 +10,12 @@ import socket
 import stat
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import AuthenticationError
+from rain.common.structs import dataclass
 from rain.net.address import DEFAULT_HOST, Address
 
 if TYPE_CHECKING:

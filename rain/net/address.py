@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from rain.common.structs import dataclass
 
 DEFAULT_PORT = 7210
 DEFAULT_HTTP_PORT = 7222

@@ -12,7 +12,7 @@ from rain.net.handshaking import HandshakeProtocol
 from rain.net.sockets import as_address, cannot_connect, client_handshake, format_name, tune
 from rain.protocol import codec
 from rain.protocol.framing import FrameReader
-from rain.protocol.limits import ProtocolError
+from rain.protocol.limits import HANDSHAKE_TIMEOUT, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,7 +280,9 @@ async def open_transport(
             opened.set_exception(error)
 
     def protocol() -> HandshakeProtocol:
-        return HandshakeProtocol(client_handshake(address, role, secret), buffer, established, failed)
+        handshake = client_handshake(address, role, secret)
+        seconds = HANDSHAKE_TIMEOUT if timeout is None else timeout
+        return HandshakeProtocol(handshake, buffer, established, failed, timeout=seconds)
 
     transport: asyncio.Transport | None = None
     made: P | None = None

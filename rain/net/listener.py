@@ -130,6 +130,7 @@ async def listen(
     bind_retry: float = 0.0,
     data_source: LoopDataSource | None = None,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    sock: socket.socket | None = None,
 ) -> Listener:
     """Accept connections.
 
@@ -142,6 +143,7 @@ async def listen(
         bind_retry: for how many seconds a port that is taken is tried again.
         data_source: serves data connections on the same port; None: there are none.
         handshake_timeout: seconds.
+        sock: listens on that address already; None: it is bound.
 
     Raises:
         AuthenticationError: there is no secret and `insecure` is not set.
@@ -149,7 +151,8 @@ async def listen(
     """
     address = as_address(address)
     demanded = listening_secret(address, secret, insecure)
-    sock = await bind(address, bind_retry)
+    if sock is None:
+        sock = await bind(address, bind_retry)
     served: set[Role] = {*roles, "data"} if data_source is not None else {*roles} - {"data"}
     listener = Listener(address.host, demanded, accept, served, data_source, handshake_timeout)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def process_facts() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "rain": rain.__version__,
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "system": " ".join((os.uname().sysname, os.uname().release, os.uname().machine)),
         "threads": threading.active_count(),
         **_usage(),

@@ -92,6 +92,9 @@ def _check_block(message: SubmitBlock) -> None:
         _refuse(message, "args", len(message.args), f"{sum(message.arg_sizes)}, the sum of arg_sizes")
     if message.start + len(message.arg_sizes) > message.members:
         _refuse(message, "arg_sizes", len(message.arg_sizes), f"at most {message.members - message.start}")
+    _same_or_empty(message, len(message.arg_sizes), "keeps")
+    if message.column and not (is_column(message.column, message.args) and set(message.arg_sizes) <= {WIDTH}):
+        raise ProtocolError(f"SubmitBlock.args are no column of numbers of code {message.column!r}")
 
 
 def _check_assign(message: AssignTasks) -> None:
@@ -107,7 +110,7 @@ def _check_assign(message: AssignTasks) -> None:
         _same(message, "template_numbers", "templates")
     if len(message.objects) != len(message.sizes):
         _same(message, "objects", "sizes")
-    _same_or_empty(message, tasks, "args", "members")
+    _same_or_empty(message, tasks, "args", "members", "links")
     _same_or_empty(message, len(message.outputs), "output_specs")
     _same_or_empty(message, len(message.objects), "specs", "infos", "values", "holders")
 

@@ -19,11 +19,12 @@ import hmac
 import struct
 import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from rain import __version__
 from rain.common.errors import AuthenticationError, RainConnectionError, RainException
+from rain.common.structs import dataclass
 from rain.protocol.limits import MAX_HANDSHAKE, PROTOCOL, ProtocolError
 
 if TYPE_CHECKING:

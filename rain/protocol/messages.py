@@ -1,10 +1,9 @@
 """Every control message between client, server and worker, as frozen dataclasses.
 
 Hot messages carry *columns*: `array.array` values whose elements belong together by position.
-Their type code is named in the annotation (`U32 = array("I")` ...). `Blobs` are lists of bytes or
-None. A list that would be all None is sent as the empty list. `seq` pairs a request with its answer:
-the asking side chooses it, unique per connection and > 0.
-
+Their type code is named in the annotation (`U32 = array("I")` ...). `Blobs` are lists of bytes or None. A list that
+would be all None is sent as the empty list. `seq` pairs a request with its answer: the asking side chooses it, unique
+per connection and > 0.
 Ids in messages are the numbers inside a session (the second part of `rain.common.ids.ID`).
 
 Packed maps (`bytes` made by msgpack, str keys):
@@ -22,8 +21,7 @@ int (64 bit), float, str, bytes, bool, None are msgpack; every other value is Ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rain.common.structs import dataclass
 from rain.protocol.fields import U32, U64, Blobs, Map
 from rain.protocol.steering_messages import (
     CheckNetwork as CheckNetwork,
@@ -167,6 +165,9 @@ class SubmitBlock:
         keep: whether the outputs are kept.
         args: packed arguments of the members, one after the other.
         arg_sizes: their sizes; the number of elements is the number of members of the block.
+        link: what members of a linked block use of each other; `inputs` are the block's (`rain.common.links`). Or empty
+        keeps: of a linked block with `keep` which outputs are kept, KEEP or 0 each; empty: all.
+        column: code of a column of numbers, which `args` is then: each member gets one; "" = it is not.
     """
 
     session: int
@@ -179,6 +180,9 @@ class SubmitBlock:
     keep: bool
     args: bytes
     arg_sizes: U32
+    link: bytes = b""
+    keeps: bytes = b""
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)

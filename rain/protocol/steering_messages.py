@@ -5,8 +5,7 @@ See `rain.protocol.messages`, which offers them too. They may name any session, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rain.common.structs import dataclass
 from rain.protocol.fields import F64, U32, U64, Blobs, Map
 
 # --- client to server ---------------------------------------------------------------------------

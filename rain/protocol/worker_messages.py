@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
+from rain.common.structs import dataclass
 from rain.protocol.fields import F64, U32, U64, Blobs, Map
 
 # --- worker to server ---------------------------------------------------------------------------
@@ -166,7 +167,8 @@ class AssignTasks:
         tasks, runs, task_templates, args, input_counts, inputs, output_counts, outputs: columns as in SubmitChunk.
         members: 0 for a task; for a block of a task array the number of its members. A block goes by the task id of
             its first member; its members have consecutive ids; its one output is that of the first member; its args
-            are a packed list of theirs. Empty: no blocks.
+            are a packed list of theirs, or a column of numbers (`rain.common.number_arguments`). Empty: no blocks.
+        links: of linked blocks what `rain.common.links.pack_assigned` gave, None of others. Empty: no linked blocks.
         output_specs: packed object specs per output, None where the template's holds.
         solo: task ids that must not share an executor batch (they were running on a lost worker).
         objects, sizes, specs, infos, values, holders: the inputs which this worker does not hold. Either the
@@ -193,6 +195,7 @@ class AssignTasks:
     holders: list[list[str]]
     members: U32 = field(default_factory=partial(array, "I"))
     output_specs: Blobs = field(default_factory=list)
+    links: Blobs = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

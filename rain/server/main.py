@@ -9,7 +9,6 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import rain
@@ -17,6 +16,7 @@ from rain.cache.backend import CacheError
 from rain.cache.choice import DEFAULT_SIZE, parse_choice
 from rain.cache.opening import prepare
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.dashboard import static_files
 from rain.eventlog.database import FILE_NAME as EVENT_LOG
 from rain.eventlog.writer import EventWriter, open_log
@@ -40,11 +40,15 @@ from rain.server.relay import ServerValues
 from rain.server.shell import ServerShell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from rain.eventlog.records import Record
     from rain.net.channel import Channel, ChannelHandler
     from rain.protocol.handshake import PeerHello
+
+    Accept = Callable[[Channel, PeerHello], ChannelHandler]
+    Beside = Callable[[Accept, Address, Secret, LogTail, asyncio.Future[int]], Coroutine[None, None, None]]
 
 logger = logging.getLogger("rain.server")
 
@@ -68,6 +72,7 @@ class ServerOptions:
         http_allow_origin: an origin whose pages may ask the dashboard, or `*`; None: there is none.
         infeasible_timeout, crash_limit, idle_timeout: as in `CoreOptions`.
         owner_fd: read end of a pipe; the server ends when its other end is closed. None: no owner.
+        listen_fd: a socket that listens on the address already, so that others may connect before; None: there is none.
     """
 
     listen: str = "127.0.0.1:7210"
@@ -87,17 +92,23 @@ class ServerOptions:
     cache: str = "dir"
     cache_size: int = DEFAULT_SIZE
     owner_fd: int | None = None
+    listen_fd: int | None = None
 
 
-def run_server(options: ServerOptions) -> int:
+def run_server(options: ServerOptions, beside: Beside | None = None) -> int:
     """Run a server until it is told to stop.
+
+    Args:
+        options: its options.
+        beside: makes what runs in the same loop, from the moment connections are accepted till the future, which is
+            done when the server ends. If it raises a RainException the server ends too.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after an error, which is logged.
     """
     try:
         with LogTail() as log_tail:
-            return asyncio.run(_Server(options, log_tail).run())
+            return asyncio.run(_Server(options, log_tail, beside).run())
     except (RainException, OSError) as error:
         logger.error("%s", error)
         return 1
@@ -106,8 +117,9 @@ def run_server(options: ServerOptions) -> int:
 class _Server:
     """One run of the server."""
 
-    def __init__(self, options: ServerOptions, log_tail: LogTail) -> None:
+    def __init__(self, options: ServerOptions, log_tail: LogTail, beside: Beside | None) -> None:
         self._options = options
+        self._beside = beside
         self._log_tail = log_tail
         self._environ = dict(os.environ)
         if options.access_dir is not None:
@@ -189,16 +201,20 @@ class _Server:
             insecure=options.insecure,
             bind_retry=BIND_RETRY_SECONDS,
             data_source=values,
+            sock=None if options.listen_fd is None else socket.socket(fileno=options.listen_fd),
         )
         access = self._announce(listener, secret, port)
         shell.start()
         http = None if port is None else self._http(port, secret, event_log, listener.address, shell, ended)
-        gc.collect()
+        beside = self._start_beside(accept, listener.address, secret, ended)
         gc.freeze()
+        gc.enable()
         gc.set_threshold(100_000, 50, 100)
         try:
             code = await ended
             await asyncio.sleep(0)  # let the last answers be written
+            if beside is not None:
+                await beside
         finally:
             if http is not None:
                 await http.close()
@@ -207,6 +223,20 @@ class _Server:
             events.close()
             remove_access_file(access, self._server_id)
         return code
+
+    def _start_beside(
+        self, accept: Accept, address: Address, secret: Secret, ended: asyncio.Future[int]
+    ) -> asyncio.Task[None] | None:
+        if self._beside is None:
+            return None
+        task = asyncio.get_running_loop().create_task(self._beside(accept, address, secret, self._log_tail, ended))
+
+        def check(task: asyncio.Task[None]) -> None:
+            if task.exception() is not None and not ended.done():
+                ended.set_result(1)  # and it is raised where the task is awaited
+
+        task.add_done_callback(check)
+        return task
 
     def _http(
         self,
@@ -227,9 +257,7 @@ class _Server:
             metrics=shell.core.metrics,
             is_ending=lambda: ended.done() or shell.core.state.stopping is not None,
         )
-        settings = HttpSettings(
-            token=secret.token, auth=options.http_auth, allow_origin=options.http_allow_origin
-        )
+        settings = HttpSettings(token=secret.token, auth=options.http_auth, allow_origin=options.http_allow_origin)
         service = HttpService(port, settings, facts, shell)
         service.start()
         return service

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rain.protocol.messages import Dump, Heartbeat, Message
+from rain.protocol.messages import Accepted, Dump, FetchObjects, Heartbeat, Message, SubmitCommit, Wait
 from rain.server.core.actions import (
     Drop,
     DropConstants,
@@ -36,6 +36,8 @@ SILENCE_SECONDS = 15.0
 TICK_SECONDS = 0.5
 CALM_SECONDS = 1e-4
 """After so long without a turn, what comes is handled at once; else with what else came in this turn of the loop."""
+HOLD_SECONDS = 0.002
+"""So long `Accepted` may wait for the answer to a question that came together with a submit."""
 
 
 class PeerChannel(Protocol):
@@ -92,6 +94,7 @@ class ServerShell:
         record: Callable[[list[EventRecord]], object] = list,
     ) -> None:
         self.core = core
+        self.call_later = loop.call_later
         self._loop = loop
         self._constants = constants
         self._on_exit = on_exit
@@ -174,7 +177,7 @@ class ServerShell:
     def _write(self) -> None:
         outgoing, self._outgoing = self._outgoing, {}
         for handler, messages in outgoing.items():
-            handler.channel.send_all(messages)
+            handler.say(messages)
 
     def _perform(self, action: ServerAction) -> None:
         kind = type(action)
@@ -208,10 +211,13 @@ class ServerShell:
                 handler = self._peers.get(peer)
                 if handler is not None:
                     self._write()
+                    handler.release()
                     logger.warning("connection of %s closed: %s", handler.channel.peer, reason)
                     handler.channel.close()
             case Exit(code):
                 self._write()
+                for handler in self._peers.values():
+                    handler.release()
                 self._exit(code)
 
     def _share_constant(self, session: int, obj: int, source: int) -> None:
@@ -250,6 +256,7 @@ class ServerShell:
     def lost(self, handler: PeerHandler, reason: str) -> None:
         """The connection of a peer ended."""
         if self._peers.pop(handler.number, None) is not None:
+            handler.forget()
             logger.info("%s disconnected: %s", handler.channel.peer, reason)
             self.post(PeerLeft(handler.number, reason))
 
@@ -262,22 +269,57 @@ class ServerShell:
 
 
 class PeerHandler:
-    """Feeds what a channel delivers to the shell."""
+    """Feeds what a channel delivers to the shell, and says what the core answers.
 
-    __slots__ = ("channel", "number", "shell", "silent_ticks")
+    A client mostly asks for a result together with the submit of the tasks that make it. If these are short, `Accepted`
+    and the result leave in one write: the client wakes up once, and nobody waits for a message in between.
+    """
+
+    __slots__ = ("_expects_more", "_held", "_timer", "channel", "number", "shell", "silent_ticks")
 
     def __init__(self, shell: ServerShell, number: int, channel: PeerChannel) -> None:
         self.shell = shell
         self.number = number
         self.channel = channel
         self.silent_ticks = 0
+        self._expects_more = False  # it has just asked something together with a submit
+        self._held: list[Message] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def messages_received(self, _channel: Any, messages: list[Message]) -> None:
         """All messages of one read; none while a long one is coming."""
         self.silent_ticks = 0
         if messages:
             number = self.number
+            last = messages[-1]
+            self._expects_more = (
+                isinstance(last, FetchObjects | Wait) and len(messages) > 1 and isinstance(messages[-2], SubmitCommit)
+            )
             self.shell.heard([PeerSaid(number, message) for message in messages])
+
+    def say(self, messages: list[Message]) -> None:
+        """Send the answers of one turn."""
+        if self._held:
+            messages = [*self._held, *messages]
+            self.forget()
+        elif self._expects_more and len(messages) == 1 and isinstance(messages[0], Accepted):
+            self._expects_more = False
+            self._held = messages
+            self._timer = self.shell.call_later(HOLD_SECONDS, self.release)
+            return
+        self.channel.send_all(messages)
+
+    def release(self) -> None:
+        """Send what is held."""
+        if self._held:
+            self.say([])
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._held = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def channel_closed(self, _channel: Any, reason: str) -> None:
         """The connection ended."""

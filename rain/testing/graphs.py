@@ -12,6 +12,7 @@ import msgpack
 
 from rain.common.ids import FIRST_ID
 from rain.protocol.messages import INLINE, KEEP, SubmitBlock, SubmitChunk
+from rain.testing.linking import LinkedMember, linked_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ class PlannedTask:
         crashes: how many runs end with the death of the executor before that.
         timeout: time limit of a run in seconds, 0 = none.
         cache: its result may come from the result cache.
+        name: the tasks of a linked block differ by it.
     """
 
     number: int
@@ -50,6 +52,7 @@ class PlannedTask:
     crashes: int = 0
     timeout: float = 0.0
     cache: bool = False
+    name: str = ""
 
     def config(self) -> dict[str, Any]:
         """What decides how the task runs and what it gives."""
@@ -74,9 +77,13 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class PlannedArray:
-    """A task array: tasks with the same inputs and options, whose ids follow those of their outputs."""
+    """A task array: tasks with the same inputs and options, whose ids follow those of their outputs.
+
+    linked: members in each of its linked blocks, whose inputs are their own; empty: it has no linked blocks.
+    """
 
     members: tuple[PlannedTask, ...]
+    linked: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, first: int, prototypes: Sequence[PlannedTask]) -> PlannedArray:
@@ -102,8 +109,8 @@ class PlannedArray:
 
 @dataclass(slots=True)
 class PlannedSubmit:
-    """A part of a graph. constants: values by id; kept: ids of objects. The outputs of an array are kept or not as the
-    first of them is."""
+    """A part of a graph. constants: values by id; kept: ids of objects. The outputs of an array without linked blocks
+    are kept or not as the first of them is."""
 
     constants: dict[int, bytes] = field(default_factory=dict)
     tasks: list[PlannedTask] = field(default_factory=list)
@@ -151,6 +158,8 @@ class GraphPlanner:
         limits: some of the tasks have a time limit, which they keep unless they hang.
         quick: tasks are short and call one function, mostly one after the other.
         cached: results of some tasks may come from the result cache.
+        linked: some of the tasks are members of linked blocks.
+        fewest_linked: members of an array in linked blocks.
     """
 
     rng: random.Random
@@ -160,8 +169,11 @@ class GraphPlanner:
     limits: bool = False
     quick: bool = False
     cached: bool = False
+    linked: bool = False
+    fewest_linked: int = 1
     next_id: int = FIRST_ID
     reusable: list[int] = field(default_factory=list)
+    functions: list[int] = field(default_factory=list)
 
     def plan(self, task_count: int) -> PlannedSubmit:
         """The next submit; tasks come after their inputs."""
@@ -176,7 +188,17 @@ class GraphPlanner:
         fan_in = rng.choice((1, 2, 4))
         recent = rng.random() < 0.4
         left = task_count
+        functions = self._functions(submit) if self.linked else []
         while left > 0:
+            if functions and rng.random() < 0.3:
+                planned = self._linked(usable, functions, max(self.fewest_linked, rng.randint(1, 4 * left)))
+                submit.arrays.append(planned)
+                outputs = [task.outputs[0] for task in planned.members]
+                share = rng.choice((0.0, 0.1, 0.5, 1.0))
+                submit.kept.update(number for number in outputs if rng.random() < share)
+                usable.extend(outputs)
+                left -= len(outputs)
+                continue
             if self.arrays and rng.random() < 0.2:
                 array_ = self._array(usable, rng.randint(1, 3 * left))
                 submit.arrays.append(array_)
@@ -201,7 +223,7 @@ class GraphPlanner:
 
     @staticmethod
     def _to_keep_singly(submit: PlannedSubmit) -> list[int]:
-        """Constants and outputs, but for those of arrays, which are kept together."""
+        """Constants and outputs, but for those of arrays."""
         return [*submit.constants, *(output for task in submit.tasks for output in task.outputs)]
 
     def _array(self, usable: list[int], count: int) -> PlannedArray:
@@ -236,6 +258,57 @@ class GraphPlanner:
         first = self.next_id
         self.next_id += 2 * count
         return PlannedArray.of(first, prototypes)
+
+    def _functions(self, submit: PlannedSubmit) -> list[int]:
+        """Functions for linked blocks: kept ones of earlier submits and new ones."""
+        known = [number for number in self.functions if number in self.reusable]
+        new = [self._new_id() for _ in range(self.rng.randint(not known, 2))]
+        submit.constants.update(dict.fromkeys(new, b"function"))
+        submit.kept.update(new)
+        self.functions += new
+        return [*known, *new]
+
+    def _linked(self, usable: list[int], functions: list[int], count: int) -> PlannedArray:
+        """An array in linked blocks: what a member uses is mostly made by those just before it."""
+        rng = self.rng
+        retries = rng.choice((0, 2)) if self.failing else 0
+        usual = rng.choice((0.0, 0.0, 0.00002, 0.001))
+        reach, fan_in = rng.choice((1, 3, 10, count)), rng.choice((1, 2, 4))
+        near = rng.choice((0.5, 0.9, 1.0))
+        functions = rng.sample(functions, rng.randint(1, len(functions)))
+        first, members = self.next_id, []
+        for position in range(count):
+            function = rng.choice(functions)
+            inputs = [function]
+            for _ in range(rng.randint(0, fan_in)):
+                if position and rng.random() < near:
+                    inputs.append(first + rng.randrange(max(0, position - reach), position))
+                elif usable:
+                    inputs.append(rng.choice(usable))
+            fails = crashes = 0
+            if retries and rng.random() < self.failing / 2:
+                fails, crashes = rng.choice(((1, 0), (2, 0), (0, 1), (1, 1)))
+            elif rng.random() < self.failing / 30:
+                fails = FOR_EVER
+            members.append(
+                PlannedTask(
+                    number=0,
+                    inputs=tuple(inputs),
+                    outputs=(),
+                    sizes=(LARGE if rng.random() < 0.01 else rng.randint(0, SMALL),),
+                    duration=rng.choice((0.3, 0.01)) if rng.random() < 0.02 else usual,
+                    retries=retries,
+                    fails=fails,
+                    crashes=crashes,
+                    name=f"function {function}",
+                )
+            )
+        self.next_id += 2 * count
+        blocks, left = [], count
+        while left:
+            blocks.append(min(left, rng.choice((1, 5, 20, 60))))
+            left -= blocks[-1]
+        return replace(PlannedArray.of(first, members), linked=tuple(blocks))
 
     def _task(self, usable: list[int], fan_in: int, recent: bool) -> PlannedTask:
         rng = self.rng
@@ -331,7 +404,21 @@ class ChunkWriter:
             values=list(constants.values()),
         )
 
+    def _linked_blocks(self, planned: PlannedArray, kept: set[int]) -> list[SubmitBlock]:
+        found, start = [], 0
+        for count in planned.linked:
+            new: list[bytes] = []
+            chosen = [
+                LinkedMember(self._template(task, new), task.inputs, task.outputs[0] in kept, task.args())
+                for task in planned.members[start : start + count]
+            ]
+            found.append(linked_block(self._session, new, planned.first, len(planned.members), start, chosen))
+            start += count
+        return found
+
     def _blocks(self, planned: PlannedArray, kept: set[int]) -> list[SubmitBlock]:
+        if planned.linked:
+            return self._linked_blocks(planned, kept)
         members, found = planned.members, []
         for start in range(0, len(members), self._per_block):
             args = [task.args() for task in members[start : start + self._per_block]]
@@ -364,6 +451,8 @@ def _template(task: PlannedTask) -> bytes:
         data["timeout"] = task.timeout
     if task.cache:
         data["cache"] = True
+    if task.name:
+        data["name"] = task.name
     if task.outputs:
         data["outputs"] = [{} for _ in task.outputs]
     packed: bytes = msgpack.packb(data)

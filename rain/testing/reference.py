@@ -36,7 +36,8 @@ class RefObject:
 @dataclass(slots=True)
 class RefTask:
     """A task. done: its result was taken and is not lost; crashes: workers lost while it was running; ended: how it
-    ended if it never will be done."""
+    ended if it never will be done; together: inputs of the linked block in which it was submitted, for which it may
+    wait as long as the block is one."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -45,6 +46,7 @@ class RefTask:
     failures: int = 0
     crashes: int = 0
     ended: TaskState | None = None
+    together: tuple[int, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -92,6 +94,10 @@ class RefSession:
         """The task is open and all its inputs are there."""
         task = self.tasks[number]
         return task.is_open and all(self.available(i) for i in task.inputs)
+
+    def may_wait(self, number: int) -> bool:
+        """The task is in a linked block which may have to wait for others' inputs."""
+        return not all(self.available(i) for i in self.tasks[number].together)
 
     def unfinished(self) -> int:
         """How many tasks are open."""
@@ -270,6 +276,8 @@ class Reference:
         task = known.tasks[number]
         if not task.is_open:
             return frozenset({task.ended or TaskState.finished})
+        if task.together:  # it has the state of its block, as long as there is one
+            return RUNNABLE | WAITING
         return RUNNABLE if known.runnable(number) else WAITING
 
     def object_state(self, session: int, number: int) -> DataObjectState:

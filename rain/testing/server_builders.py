@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
@@ -15,9 +16,10 @@ from rain.server.core.actions import Record, Send, ServerAction
 from rain.server.core.core import ServerCore
 from rain.server.core.events import PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 from rain.server.core.state import CoreOptions
+from rain.testing.linking import LinkedMember, linked_block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rain.eventlog.records import Record as EventRecord
     from rain.server.core.session import Session
@@ -59,6 +61,7 @@ class SubmitBuilder:
         self.tasks: list[tuple[int, int, bytes | None, tuple[int, ...], tuple[int, ...], bytes]] = []
         self.objects: list[tuple[int, int, bytes | None, bytes | None]] = []
         self.blocks: list[tuple[int, int, int, tuple[int, ...], bool, list[bytes]]] = []
+        self.links: list[tuple[int, int, int, list[LinkedMember]]] = []
 
     def template(self, **fields: Any) -> int:
         """Number of the template with these fields."""
@@ -102,6 +105,35 @@ class SubmitBuilder:
             self.blocks.append((template, first, members, tuple(inputs), keep, args))
         return self
 
+    def linked(
+        self,
+        first: int,
+        inputs: Sequence[Iterable[int]],
+        keep: Iterable[int] | None = None,
+        names: Sequence[str] = (),
+        per_block: int = 4096,
+        **fields: Any,
+    ) -> SubmitBuilder:
+        """Add a task array in linked blocks.
+
+        Args:
+            first: id of the first output; those of the others and of the tasks follow.
+            inputs: ids of those of each member, its function first.
+            keep: positions of the members whose outputs are kept; None: all.
+            names: of each member; empty: none has one.
+            per_block: members of one block.
+            fields: of the templates.
+        """
+        kept = set(range(len(inputs)) if keep is None else keep)
+        made = []
+        for position, own in enumerate(inputs):
+            named = {"name": names[position], **fields} if names else fields
+            number = self.template(outputs=[{}], **named)
+            made.append(LinkedMember(number, tuple(own), position in kept, member_args(position)))
+        for start in range(0, len(made), per_block):
+            self.links.append((first, len(made), start, made[start : start + per_block]))
+        return self
+
     def constant(self, number: int, value: bytes = b"x", keep: bool = False) -> SubmitBuilder:
         """Add a constant."""
         self.objects.append((number, m.INLINE | (m.KEEP if keep else 0), None, value))
@@ -127,7 +159,7 @@ class SubmitBuilder:
         )
 
     def messages(self, session: int, known_templates: int = 0) -> list[m.SubmitChunk | m.SubmitBlock]:
-        """The chunk and the blocks."""
+        """The chunk, the blocks and the linked blocks."""
         found: list[m.SubmitChunk | m.SubmitBlock] = [self.chunk(session, known_templates)]
         starts: dict[int, int] = {}
         for template, first, members, inputs, keep, args in self.blocks:
@@ -138,6 +170,9 @@ class SubmitBuilder:
             found.append(
                 m.SubmitBlock(session, [], number, first, members, start, u32(inputs), keep, b"".join(args), sizes)
             )
+        for first, members, start, chosen in self.links:
+            numbered = [replace(member, template=known_templates + member.template) for member in chosen]
+            found.append(linked_block(session, [], first, members, start, numbered))
         return found
 
 

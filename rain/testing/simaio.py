@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.aio import AsyncClient, as_completed, gather
 from rain.client.connect import Target
+from rain.client.linking import FEWEST_LINKED
 from rain.client.loop_front import LoopFront, Receiver
 from rain.common.errors import RainConnectionError, RainTimeoutError, TaskException
 from rain.common.failure import Failure
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 10.0
 FETCH_ROUNDS = 20
+_ODD_CALLS = 100
+"""Of so many the client may find that they are not to be linked: they use none of the others."""
 BAD = frozenset({TaskState.failed, TaskState.cancelled, TaskState.aborted})
 
 
@@ -96,6 +99,7 @@ class AioScript:
         self._handles = Handles()
         self._kept: list[int] = []
         self._has_cancelled = False
+        self._built: list[PlannedSubmit] = []
         self._client: AsyncClient | None = None
 
     async def run(self) -> None:
@@ -105,6 +109,8 @@ class AioScript:
             await self._session(self._client)
         except (RainConnectionError, RainTimeoutError):
             self._outcome.end = "lost"
+        for submit in self._built:  # not before: calls whose ids were seen are not linked
+            self._handles.note_failing(submit, self._outcome.planned)
         if self._client is not None:
             loop = asyncio.get_running_loop()
             began = loop.time()
@@ -131,7 +137,8 @@ class AioScript:
         rng, plan = self._rng, self._cluster.plan
         failing = 0.15 if plan.tolerant else plan.failing
         planner = GraphPlanner(rng, max_cpus=max(plan.cpus), failing=failing, arrays=plan.arrays, limits=True)
-        planner.quick, planner.cached = plan.quick, plan.cached
+        planner.quick, planner.cached, planner.linked = plan.quick, plan.cached, plan.linked
+        planner.fewest_linked = FEWEST_LINKED + _ODD_CALLS
         left = self._count
         while left > 0:
             count = min(left, rng.randint(1, self._count))
@@ -139,7 +146,7 @@ class AioScript:
             submit = _as_the_client_has_it(planner.plan(count))
             evaluate(submit, self._values)
             self._handles.build(session, submit)
-            self._handles.note_failing(submit, self._outcome.planned)
+            self._built.append(submit)
             if rng.random() < 0.1:
                 await self._interrupted(session.submit())
             await session.submit()
@@ -306,8 +313,9 @@ async def _task_exception_of(request: Coroutine[Any, Any, Any]) -> TaskException
 
 
 def _as_the_client_has_it(submit: PlannedSubmit) -> PlannedSubmit:
-    """A call has each input once."""
+    """A call has each input once; the functions of linked calls are for the client to make."""
     for position, planned in enumerate(submit.arrays):
-        members = [replace(one, inputs=tuple(dict.fromkeys(one.inputs))) for one in planned.members]
+        first = 1 if planned.linked else 0
+        members = [replace(one, inputs=tuple(dict.fromkeys(one.inputs[first:]))) for one in planned.members]
         submit.arrays[position] = replace(planned, members=tuple(members))
     return submit

@@ -1,7 +1,11 @@
-"""What a simulated executor does with a block: its members one after the other, as ordinary runs would."""
+"""What a simulated executor does with a block: its members one after the other, as ordinary runs would.
+
+Those of a linked block find among their inputs what members before them gave; what only they use is not reported.
+"""
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +13,7 @@ import msgpack
 
 from rain.common.blocks import FULL, LATE, STORED, BlockResult
 from rain.common.failure import Failure
+from rain.common.links import Link, unpack_assigned
 from rain.testing.graphs import output_value
 from rain.worker.core.events import BlockEnd, RunResult
 
@@ -59,7 +64,7 @@ class SimBlock:
 
     Args:
         run: of the block; its arguments are a list of those of tasks.
-        inputs: values of its inputs, which all members share.
+        inputs: values of its inputs, which all members share unless it is linked.
         rng: chooses early ends.
 
     Attributes:
@@ -72,6 +77,11 @@ class SimBlock:
         self._rng = rng
         self._args: list[Any] = msgpack.unpackb(run.args or b"")
         assert len(self._args) == run.members, f"{len(self._args)} arguments of {run.members} members of {run.key}"
+        self._link: Link | None = None
+        self._wanted = bytes([1]) * run.members
+        if run.link is not None:
+            self._link, self._wanted = unpack_assigned(run.link.packed, run.members, len(run.inputs))
+        self._values: list[bytes] = []
         self._start: float | None = None
         self._now = 0.0
         self._result = BlockResult(infos=[None])
@@ -105,15 +115,14 @@ class SimBlock:
             result.end = failure_of(self.member, "boom").to_map()
             result.start, result.duration = start, duration
             return {}
-        outputs = make_outputs(self.member, args, self._inputs)
+        outputs = make_outputs(self.member, args, self._inputs_of(result.done))
         ((key, value),) = outputs.items()
         if len(value) >= INLINE_LIMIT or self._rng.random() < _EARLY:
             result.end, self._stored = STORED, (key, value)
             result.start, result.duration = start, duration
             return outputs
         result.durations.append(duration)
-        result.sizes.append(len(value))
-        result.values += value
+        self._values.append(value)
         if result.done < self.run.members:
             if self._now - self._start > BLOCK_SECONDS or self._rng.random() < _EARLY:
                 result.end = LATE
@@ -121,10 +130,30 @@ class SimBlock:
                 result.end = FULL
         return {}
 
+    def _inputs_of(self, position: int) -> list[bytes]:
+        """Values of the inputs of a member."""
+        if self._link is None:
+            return self._inputs
+        values = [*self._inputs, *self._values]
+        return [values[reference] for reference in self._link.references_of(position)]
+
+    def _reported(self) -> list[bytes]:
+        """Values of the members that succeeded; empty ones where nobody outside of a linked block can want them."""
+        if self._link is None:
+            return self._values
+        link, inputs, done = self._link, len(self._inputs), len(self._values)
+        needed = {ref - inputs for rest in range(done, self.run.members) for ref in link.references_of(rest)}
+        return [
+            value if self._wanted[position] or position in needed else b""
+            for position, value in enumerate(self._values)
+        ]
+
     def result(self) -> RunResult:
         """The report."""
         assert self._start is not None
         end, done = self._result.end, self._result.done
+        values = self._reported()
+        self._result.sizes, self._result.values = array("I", map(len, values)), b"".join(values)
         ran = done + (end == STORED or isinstance(end, dict))
         outputs: list[tuple[int, bytes | None, bytes | None]] = []
         stored = None

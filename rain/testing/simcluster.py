@@ -51,7 +51,7 @@ class SimCluster:
         full_trace: the trace holds the content of all messages.
 
     Attributes:
-        blocks: number of blocks that were assigned.
+        blocks: number of blocks that were assigned; linked: of these, the linked ones.
         messages: number of messages sent, by type.
     """
 
@@ -68,6 +68,7 @@ class SimCluster:
         self.outcomes: list[Outcome] = []
         self.faults = FaultPlayer(self)
         self.blocks = 0
+        self.linked = 0
         self.messages: Counter[str] = Counter()
         self._worker_count = 0
         self._runs: dict[tuple[int, int], int] = {}
@@ -184,6 +185,7 @@ class SimCluster:
         self.messages[type(message).__name__] += 1
         if isinstance(message, AssignTasks):
             members = message.members or [0] * len(message.tasks)
+            self.linked += sum(link is not None for link in message.links)
             for first, run, count in zip(message.tasks, message.runs, members, strict=True):
                 self.blocks += count > 0
                 for task in range(first, first + max(1, count)):

@@ -73,7 +73,22 @@ class Handles:
         )
         self._note(planned, task, list(task.outputs))
 
+    def _build_linked(self, session: AsyncSession, planned: PlannedArray, kept: set[int]) -> None:
+        """Calls that use each other's outputs; the client makes linked blocks of them if they are many."""
+        retries = planned.members[0].retries
+        names = {one.name for one in planned.members}
+        call = {name: delayed(simulated, keep=False, name=name, retries=retries, session=session) for name in names}
+        for one in planned.members:
+            inputs = [self.objects[number] for number in one.inputs]
+            made = call[one.name](one.number, one.sizes[0], one.duration, one.fails, one.crashes, *inputs)
+            self._note(one, made, [made.output])
+            if one.outputs[0] in kept:
+                made.output.keep()
+
     def _build_array(self, session: AsyncSession, planned: PlannedArray, kept: set[int]) -> None:
+        if planned.linked:
+            self._build_linked(session, planned, kept)
+            return
         first = planned.members[0]
         columns: list[list[Any]] = [
             [one.number for one in planned.members],

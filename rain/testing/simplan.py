@@ -42,6 +42,7 @@ class Plan:
         real: the clients are those of `rain.client.aio`.
         quick: tasks are short and many, so that they are sent ahead.
         cached: results of some tasks may come from the result cache.
+        linked: some tasks are members of linked blocks.
     """
 
     seed: int
@@ -59,6 +60,7 @@ class Plan:
     real: bool = False
     quick: bool = False
     cached: bool = False
+    linked: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -97,6 +99,7 @@ class Plan:
             plan.tasks = [4 * count for count in plan.tasks]
         if not is_given:
             plan.cached = random.Random(f"cache of {seed}").random() < 0.3
+            plan.linked = random.Random(f"links of {seed}").random() < {"arrays": 0.6, "real": 0.2}.get(kind, 0.0)
         return plan
 
     def _add_draining(self, span: float) -> None:

@@ -42,7 +42,7 @@ class Summary:
         faults: played, by name.
         breaks: connections broken at a message, by type of the message and kind of break.
         messages: sent, by type.
-        blocks: assigned.
+        blocks: assigned; linked: of these, the linked ones.
         failures: text of the error, by seed.
     """
 
@@ -54,6 +54,7 @@ class Summary:
     breaks: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
     blocks: int = 0
+    linked: int = 0
     failures: dict[int, str] = field(default_factory=dict)
 
     def add(self, other: Summary) -> None:
@@ -66,6 +67,7 @@ class Summary:
         self.breaks += other.breaks
         self.messages += other.messages
         self.blocks += other.blocks
+        self.linked += other.linked
         self.failures |= other.failures
 
     def to_record(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def run_seeds(seeds: range) -> Summary:
         summary.breaks += Counter({" ".join(key): count for key, count in cluster.net.sabotage.hits.items()})
         summary.messages += cluster.messages
         summary.blocks += cluster.blocks
+        summary.linked += cluster.linked
     logger.setLevel(level)
     summary.cpu_seconds = round(time.process_time() - began, 2)
     return summary

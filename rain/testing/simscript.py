@@ -61,7 +61,7 @@ class ClientScript:
         cpus = max(self._cluster.plan.cpus)
         plan = self._cluster.plan
         planner = GraphPlanner(rng, max_cpus=cpus, failing=plan.failing, arrays=plan.arrays, limits=not plan.is_first)
-        planner.quick, planner.cached = plan.quick, plan.cached
+        planner.quick, planner.cached, planner.linked = plan.quick, plan.cached, plan.linked
         left = self._tasks
         while left > 0:
             count = min(left, rng.randint(1, self._tasks))

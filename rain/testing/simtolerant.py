@@ -58,7 +58,7 @@ class TolerantScript:
         rng = self._rng
         plan = self._cluster.plan
         planner = GraphPlanner(rng, max_cpus=max(plan.cpus), failing=0.15, arrays=plan.arrays, limits=not plan.is_first)
-        planner.quick, planner.cached = plan.quick, plan.cached
+        planner.quick, planner.cached, planner.linked = plan.quick, plan.cached, plan.linked
         left = self._count
         while left > 0:
             count = min(left, rng.randint(1, self._count))

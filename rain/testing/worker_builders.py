@@ -77,6 +77,7 @@ class BlockOf(TaskOf):
     """One block of an assignment, by the task id of its first member and the id of that one's output."""
 
     members: int = 1
+    link: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.args is None:
@@ -104,6 +105,7 @@ def assign_tasks(
 ) -> AssignTasks:
     """An AssignTasks message in columns."""
     tasks, objects, templates = list(tasks), list(objects), templates or {}
+    links = [task.link if isinstance(task, BlockOf) else None for task in tasks]
     return AssignTasks(
         session,
         array("I", templates),
@@ -125,6 +127,7 @@ def assign_tasks(
         [list(obj.holders) if obj.value is None else [] for obj in objects],
         array("I", [task.members if isinstance(task, BlockOf) else 0 for task in tasks]),
         _own_specs(tasks),
+        links if any(links) else [],
     )
 
 

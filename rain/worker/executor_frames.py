@@ -6,12 +6,12 @@ when the executor registers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import msgpack
 
 from rain.common.comm import FrameError, pack_frame
+from rain.common.structs import dataclass
 from rain.common.unpacking import unpack_bounded
 from rain.worker.core.events import ObjectKey
 from rain.worker.foreign_encoding import MESSAGE_PACK, Encoding, encoding_of, read_message
@@ -223,14 +223,17 @@ class PythonCodec:
     def _block(self, run: Run, frames: list[bytes]) -> None:
         session, task, attempt = run.key
         known = self._known_templates(session, frames)
-        templates = [] if run.template in known else [(run.template, run.template_data)]
-        known.add(run.template)
+        link = run.link
+        used = [(run.template, run.template_data)] if link is None else link.templates
+        templates = [(number, data) for number, data in used if number not in known]
+        known.update([number for number, _ in used])
         objects: dict[int, tuple[Any, ...]] = {}
         for item in run.inputs:
             if not item.cached and item.object[1] not in objects:
                 self._add_object(item, objects)
         ids = [item.object[1] for item in run.inputs]
-        block = (task, attempt, run.template, run.args, ids, run.outputs[0], run.members)
+        packed = None if link is None else link.packed
+        block = (task, attempt, run.template, run.args, ids, run.outputs[0], run.members, packed)
         frames.append(_frame(["block", session, templates, list(objects.values()), block]))
 
     def _known_templates(self, session: int, frames: list[bytes]) -> set[int]:

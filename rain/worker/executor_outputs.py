@@ -53,8 +53,10 @@ def _take_block(store: Store, run: Run, row: list[Any], directories: Iterable[st
     if not outputs:
         return RunResult(run.key, start, duration, info, [], BlockEnd(packed, ran))
     stored = run.outputs[0] + ran - 1
+    _, template_data = (run.template, run.template_data) if run.link is None else run.link.template(ran - 1)
     try:
-        taken = take_outputs(store, replace(run, outputs=(stored,)), outputs, directories)
+        member = replace(run, outputs=(stored,), template_data=template_data)
+        taken = take_outputs(store, member, outputs, directories)
     except StoreError as error:  # the members run one by one then, and the one to blame fails alone
         return RunFailed(run.key, _not_stored(error, run), start, duration)
     return RunResult(run.key, start, duration, info, taken, BlockEnd(packed, ran, stored))

@@ -27,6 +27,12 @@ SECRET_VARIABLES = ("RAIN_TOKEN", "RAIN_TOKEN_FILE")
 PROGRESS_FILE = "progress"
 """Two numbers: of the call that the executor began last, and of the first one which it must not begin (0: none)."""
 
+EXECUTORS, WORK = "executors", "executors/work"
+"""Folders of the log and of the work directory of a worker."""
+
+FIRST = 1
+"""Number of the first executor."""
+
 _PROGRESS = struct.Struct("<QQ")
 
 _PACKAGE_ROOT = str(Path(rain.__file__).resolve().parents[1])
@@ -82,6 +88,7 @@ class ExecutorProcess:
         logs: directory for `executor-<id>.out` and `.err`, exists.
 
     Attributes:
+        number: its id.
         listener: non-blocking listening socket.
         directory: the work directory.
         pidfd: readable when the process has ended.
@@ -99,6 +106,7 @@ class ExecutorProcess:
         work: Path,
         logs: Path,
     ) -> None:
+        self.number = number
         self._logs = {name: logs / f"executor-{number}.{name}" for name in ("out", "err")}
         self.directory = Path(tempfile.mkdtemp(prefix=f"{number}.", dir=work))
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain.common import fs
 from rain.common.comm import FrameError
+from rain.common.errors import RainException
 from rain.common.failure import Failure
 from rain.worker.core.events import (
     ExecutorLost,
@@ -35,7 +34,8 @@ from rain.worker.executor_frames import (
     read_registration,
 )
 from rain.worker.executor_outputs import take_result
-from rain.worker.executor_process import ExecutorProcess, describe_status, python_command
+from rain.worker.executor_process import describe_status
+from rain.worker.executor_starts import ExecutorStarts
 from rain.worker.executor_state import ExecutorState as _Executor
 from rain.worker.foreign_codec import ForeignCodec
 from rain.worker.grace import GroupEnd
@@ -43,12 +43,14 @@ from rain.worker.store import INLINE_LIMIT
 from rain.worker.task_logs import UnderWay
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from rain.process import Guard
+    from rain.process.guard import Guard
     from rain.worker.core.actions import Run
     from rain.worker.core.events import ObjectKey, RunEnd, TaskKey, WorkerEvent
     from rain.worker.executor_frames import Results
+    from rain.worker.executor_process import ExecutorProcess
     from rain.worker.store import Store
     from rain.worker.task_logs import TaskLogs
 
@@ -78,6 +80,8 @@ class ExecutorPool:
         register_timeout: seconds from start to registration.
         guard: told of all process groups, None without.
         commands: command per executor type; `py` has a default.
+        first: a Python executor that was started before, to be used when its number is to start. Its group is known to
+            the guard.
     """
 
     def __init__(
@@ -92,18 +96,15 @@ class ExecutorPool:
         register_timeout: float,
         guard: Guard | None = None,
         commands: Mapping[str, Sequence[str]] | None = None,
+        first: ExecutorProcess | None = None,
     ) -> None:
         self._loop = loop
-        self._work = Path(workdir).absolute() / "executors" / "work"
-        self._logs = Path(logdir).absolute() / "executors"
-        for directory in (self._work, self._logs):
-            directory.mkdir(parents=True, exist_ok=True)
+        self._starts = ExecutorStarts(workdir, logdir, store.shared_directory, commands, first)
         self._store = store
         self._task_logs = task_logs
         self._report = report
         self._register_timeout = register_timeout
         self._guard = guard
-        self._commands = {"py": python_command(), **(commands or {})}
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._executors: dict[int, _Executor] = {}
         self._ending: dict[int, _Executor] = {}  # by pid: killed or told as lost, not reaped yet
@@ -119,19 +120,14 @@ class ExecutorPool:
             type: `py` or a configured one.
             env: variables to set, or with None to remove.
         """
-        command = self._commands.get(type)
-        if command is None:
-            self._report(ExecutorLost(executor, None, Failure("task", f"Executor '{type}' is not registered")))
-            return
         try:
-            process = ExecutorProcess(executor, command, tuple(env), work=self._work, logs=self._logs)
-        except (OSError, ValueError) as error:  # ValueError: a null character in the command or the environment
-            text = f"Executor '{type}' cannot be started: {error}"
-            self._report(ExecutorLost(executor, None, Failure("task", text)))
+            process = self._starts.start(executor, type, tuple(env))
+        except RainException as error:
+            self._report(ExecutorLost(executor, None, Failure("task", str(error))))
             return
         if self._guard is not None:
             self._guard.add_group(process.pid)
-        state = _Executor(executor, type, process, self._make_values_directory(executor))
+        state = _Executor(executor, type, process, self._starts.make_values_directory(executor))
         self._executors[executor] = state
         self._loop.add_reader(process.pidfd, self._process_ended, state)
         self._loop.add_reader(process.listener, self._accept, state)
@@ -232,6 +228,8 @@ class ExecutorPool:
 
     async def close(self) -> None:
         """Kill all executors and wait until they are gone, a few seconds at most."""
+        if self._starts.first is not None:
+            self.start(self._starts.first.number, "py", ())  # as if it had been asked for
         for state in list(self._executors.values()):
             self._end(state)
         for state in list(self._ending.values()):
@@ -244,18 +242,6 @@ class ExecutorPool:
                 await self._all_ended.wait()
 
     # --- coming up ------------------------------------------------------------------------------
-
-    def _make_values_directory(self, executor: int) -> str | None:
-        parent = self._store.shared_directory
-        if parent is None:
-            return None
-        path = os.path.join(parent, f"executor-{executor}")
-        try:
-            os.mkdir(path, 0o700)
-        except OSError as error:
-            log.warning("Executor %d writes large results to its work directory: %s", executor, error)
-            return None
-        return path
 
     def _accept(self, state: _Executor) -> None:
         try:

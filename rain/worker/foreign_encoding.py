@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -11,6 +10,7 @@ import msgpack
 from rain.common.codecs import import_extra
 from rain.common.comm import FrameError
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.common.unpacking import unpack_bounded
 
 _MESSAGE_PACK_ARRAYS = (b"\x92", b"\xdc", b"\xdd")

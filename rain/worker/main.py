@@ -12,23 +12,21 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.net.address import Address
 from rain.net.channel import Channel, connect
 from rain.net.dataserver import DataServer
-from rain.process import Guard, watch_owner
+from rain.process import watch_owner
 from rain.process.inspection import LogTail
 from rain.process.limits import raise_descriptor_limit
-from rain.process.workdir import SetupError, claim_workdir, make_log_directory, write_ready_file
+from rain.process.workdir import SetupError, write_ready_file
 from rain.protocol.messages import WorkerHello, WorkerWelcome
 from rain.worker.builtins import Builtins
-from rain.worker.config import read_executor_commands
 from rain.worker.core.core import WorkerCore
-from rain.worker.detect import offered_resources
 from rain.worker.dumping import completed
 from rain.worker.executors import ExecutorPool
 from rain.worker.gathering import Gatherer
@@ -36,6 +34,7 @@ from rain.worker.inquiries import Inquiries
 from rain.worker.monitor import MemoryMonitor
 from rain.worker.options import WorkerOptions
 from rain.worker.parts import Parts
+from rain.worker.place import DATA, SANDBOXES, Place, take_place
 from rain.worker.result_cache import ResultCache
 from rain.worker.shell import WorkerShell
 from rain.worker.store import Store
@@ -43,21 +42,22 @@ from rain.worker.task_logs import TaskLogs
 from rain.worker.transfers import StoreSource, Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from rain.net.channel import ChannelHandler
+    from rain.net.secret import Secret
     from rain.worker.core.actions import WorkerAction
     from rain.worker.core.events import WorkerEvent
 
-log = logging.getLogger("rain.worker")
+    Connect = Callable[[ChannelHandler, float], Awaitable[Channel]]
+    """Connects a handler to the server, within so many seconds."""
 
-DATA, SANDBOXES = "data", "tmp"
-SUBDIRECTORIES = (DATA, SANDBOXES, "executors/work")
-"""Folders of the work directory."""
+log = logging.getLogger("rain.worker")
 
 EXIT_OK, EXIT_ERROR, EXIT_SERVER_LOST = 0, 1, 3
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for one attempt to connect, and for the answer to the registration."""
+"""Seconds for one attempt to connect again, and for the answer to the registration."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _CLOSE_TIMEOUT = 5.0
@@ -74,32 +74,43 @@ def run_worker(options: WorkerOptions) -> int:
     """
     _prepare_process(options)
     with LogTail() as log_tail:
-        return _run_process(options, log_tail)
+        try:
+            server = Address.parse(options.server)
+        except ValueError as error:
+            log.error("The worker cannot start: %s", error)
+            return EXIT_ERROR
+        place = take_place(options)
+        if place is None:
+            return EXIT_ERROR
+        dial = partial(_dial, server, options.secret)
+        code, clean = asyncio.run(_run(Setup(options, server, place, log_tail, dial)))
+        place.leave(clean)
+        return code
 
 
-def _run_process(options: WorkerOptions, log_tail: LogTail) -> int:
-    try:
-        resources = offered_resources(options)
-        commands = {} if options.config is None else read_executor_commands(options.config)
-        name = f"worker-{os.uname().nodename}-{os.getpid()}"
-        logdir = make_log_directory(options.logdir or f"/tmp/rain-logs/{name}", ("executors",))
-        server = Address.parse(options.server)
-        listen = None if options.listen is None else Address.parse(options.listen, default_port=0)
-        workdir = claim_workdir(options.workdir or f"/tmp/rain-work/{name}", SUBDIRECTORIES)
-    except (SetupError, ValueError) as error:
-        log.error("The worker cannot start: %s", error)
-        return EXIT_ERROR
-    guard = Guard()
-    if options.workdir is None or options.owner_fd is not None:
-        guard.add_path(workdir.path)
-    setup = Setup(options, server, listen, resources, commands, logdir, workdir.path, guard, log_tail)
-    code, clean = asyncio.run(_run(setup))
-    if clean:
-        workdir.remove()
-        guard.close()
-    else:  # something could not be stopped: the guard does it when this process is gone
-        guard.add_path(workdir.path)
+async def run_inside(
+    options: WorkerOptions, place: Place, log_tail: LogTail, connect: Connect, ended: asyncio.Future[int]
+) -> int:
+    """Run a worker in the process and the loop of its server.
+
+    Args:
+        options: its options; nobody owns it but the process.
+        place: what was made with them.
+        log_tail: of the process.
+        connect: connects to the server.
+        ended: is done when the worker is to end, though the server may have said nothing.
+
+    Returns:
+        As `run_worker`.
+    """
+    setup = Setup(options, Address.parse(options.server), place, log_tail, connect)
+    code, clean = await _run(setup, ended)
+    place.leave(clean)
     return code
+
+
+async def _dial(server: Address, secret: Secret, handler: ChannelHandler, timeout: float) -> Channel:
+    return await connect(server, "worker", secret, handler, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +120,16 @@ class Setup:
     Attributes:
         options: as given.
         server: where to register.
-        listen: the data port, None: where the connection to the server comes from.
-        resources: as announced.
-        commands: of configured executor types.
-        logdir, workdir: its directories.
-        guard: is told of all executors.
+        place: what was made before.
         log_tail: remembers the end of the log.
+        connect: connects a handler to the server, within so many seconds.
     """
 
     options: WorkerOptions
     server: Address
-    listen: Address | None
-    resources: dict[str, Any]
-    commands: dict[str, list[str]]
-    logdir: Path
-    workdir: Path
-    guard: Guard
+    place: Place
     log_tail: LogTail
+    connect: Connect
 
 
 def _prepare_process(options: WorkerOptions) -> None:
@@ -136,19 +140,23 @@ def _prepare_process(options: WorkerOptions) -> None:
         watch_owner(options.owner_fd)
     raise_descriptor_limit()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(100_000, 50, 100)
 
 
-async def _run(setup: Setup) -> tuple[int, bool]:
-    """The exit code, and whether everything was stopped in order."""
+async def _run(setup: Setup, ended: asyncio.Future[int] | None = None) -> tuple[int, bool]:
+    """The exit code, and whether everything was stopped in order; `ended` as of `run_inside`."""
+    place = setup.place
     try:
-        store = Store(str(setup.workdir / DATA), memory_budget=setup.options.memory_budget)
+        store = Store(str(place.workdir.path / DATA), memory_budget=setup.options.memory_budget)
     except OSError as error:
         log.error("The worker cannot start: no place for values: %s", error)
-        return EXIT_ERROR, True
+        return EXIT_ERROR, False
     if store.shared_directory is not None:
-        setup.guard.add_path(store.shared_directory)
+        place.guard.add_path(store.shared_directory)
     worker = Worker(setup, store)
+    if ended is not None:
+        ended.add_done_callback(lambda _: worker.leave(EXIT_OK))
     try:
         code = await worker.run()
     except RainException as error:
@@ -174,7 +182,7 @@ def _core(setup: Setup) -> WorkerCore:
     core_class = CheckedCore if os.environ.get("RAIN_DEBUG_MODE") == "1" else WorkerCore
     options = setup.options
     return core_class(
-        resources=setup.resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
+        resources=setup.place.resources, delete_timeout=options.delete_timeout, spare_executors=options.spare_executors
     )
 
 
@@ -183,9 +191,10 @@ class Worker:
 
     def __init__(self, setup: Setup, store: Store) -> None:
         self._options = setup.options
-        self._resources = setup.resources
+        self._resources = setup.place.resources
         self._server = setup.server
-        self._data_address = setup.listen
+        self._connect = setup.connect
+        self._data_address = setup.place.listen
         self._log_tail = setup.log_tail
         self._store = store
         self._loop = loop = asyncio.get_running_loop()
@@ -205,7 +214,8 @@ class Worker:
     def _make_parts(self, setup: Setup, clock: Callable[[], float]) -> None:
         """Make what does the work, and give it to the shell."""
         options, loop, store, report = self._options, self._loop, self._store, self._shell.report
-        task_logs = TaskLogs(setup.logdir)
+        place = setup.place
+        task_logs = TaskLogs(place.logdir)
         self._threads = ThreadPoolExecutor(_BUILTIN_THREADS, "rain-builtin")
         self._builtins = Builtins(
             loop=loop,
@@ -213,23 +223,24 @@ class Worker:
             task_logs=task_logs,
             report=report,
             wall_clock=clock,
-            sandboxes=setup.workdir / SANDBOXES,
+            sandboxes=place.workdir.path / SANDBOXES,
             threads=self._threads,
-            guard=setup.guard,
+            guard=place.guard,
         )
         self._transfers = Transfers(
             loop=loop, store=store, secret=options.secret, report=report, relay=str(setup.server)
         )
         self._executors = ExecutorPool(
             loop=loop,
-            workdir=setup.workdir,
-            logdir=setup.logdir,
+            workdir=place.workdir.path,
+            logdir=place.logdir,
             store=store,
             task_logs=task_logs,
             report=report,
             register_timeout=options.executor_timeout,
-            guard=setup.guard,
-            commands=setup.commands,
+            guard=place.guard,
+            commands=place.commands,
+            first=place.first,
         )
         self._monitor = MemoryMonitor(
             loop=loop, sources=(self._executors.watched, self._builtins.watched), report=report
@@ -254,7 +265,7 @@ class Worker:
         Raises:
             RainException: the server cannot be reached or does not take this worker, the first time.
         """
-        await self._register(CONNECT_TIMEOUT)
+        await self._register(self._options.connect_timeout)
         if self._options.ready_file is not None:
             try:
                 write_ready_file(self._options.ready_file)
@@ -328,7 +339,7 @@ class Worker:
         """
         self._lost = self._loop.create_future()
         self._welcome = self._loop.create_future()
-        channel = await connect(self._server, "worker", self._options.secret, self._shell, timeout=timeout)
+        channel = await self._connect(self._shell, timeout)
         self._channel = channel
         if self._data_server is None:
             self._data_server = self._listen(channel.local)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from rain.common.structs import dataclass
 from rain.net.secret import Secret
 
 _NO_SECRET = Secret(None, "no secret was given")
@@ -28,6 +29,7 @@ class WorkerOptions:
         ready_file: file which gets the line `ready` when the worker is registered, None without.
         executor_timeout: seconds in which an executor must register.
         spare_executors: Python executors started ahead of need.
+        connect_timeout: seconds for the connection to the server at the start, and for the answer to the registration.
         reconnect_timeout: seconds for which a lost server is looked for; 0: not at all.
         memory_budget: bytes of shared memory for values; None: half of what is free.
         delete_timeout: seconds for which values not needed are kept.
@@ -47,6 +49,7 @@ class WorkerOptions:
     ready_file: str | None = None
     executor_timeout: float = 30.0
     spare_executors: int = 1
+    connect_timeout: float = 10.0
     reconnect_timeout: float = 30.0
     memory_budget: int | None = None
     delete_timeout: float = 1.0

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -19,6 +18,7 @@ from rain.cache.entries import EntryError, decode, encode
 from rain.cache.keys import InputDigest, KeyParts, result_key
 from rain.cache.opening import open_backend
 from rain.common.errors import RainException
+from rain.common.structs import dataclass
 from rain.common.task_template import CACHED_INFO
 from rain.worker.cached_values import digest_of, read_output, stage_output
 from rain.worker.core.actions import Run

@@ -65,8 +65,10 @@ TICK_INTERVAL = 0.5
 CALM_SECONDS = 1e-4
 """After so long without a turn, what the server says is handled at once; else with what else came in the same turn of
 the loop."""
+FIRST_LOOK_SECONDS = 1.0
+"""Seconds from the registration to the first look at the machine, which would delay the first tasks."""
 MONITORING_INTERVAL = 5.0
-"""Seconds between two messages about the machine; the first one follows the registration."""
+"""Seconds between two later looks."""
 
 _SHORTEST_DELAY = 0.001
 _SILENT_TICKS = round(SILENCE_LIMIT / TICK_INTERVAL)
@@ -104,6 +106,7 @@ class WorkerShell:
         self._timers: list[asyncio.TimerHandle] = []
         self._deadline: float | None = None  # of the core, in unix seconds
         self._deadline_timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0  # the deadline for which it was set; by now there may be a later one, or none
         self._silent_ticks = 0
         self._live: dict[int, deque[list[Run]]] = {}  # executors the core counts on, and their last batches
         self._builtin_runs: dict[TaskKey, Run] = {}
@@ -160,7 +163,7 @@ class WorkerShell:
                 self._admit(ServerSaid(message))  # type: ignore[arg-type]
             if isinstance(message, WorkerWelcome):
                 self._supervisor.registered(message)
-                self._monitor()
+                self._timers.append(self._loop.call_later(FIRST_LOOK_SECONDS, self._monitor))
         if self._turn_planned or self._loop.time() - self._last_turn < CALM_SECONDS:
             self._plan_turn()
         else:
@@ -409,21 +412,29 @@ class WorkerShell:
         self._deadline = self._deadline_timer = None
 
     def _plan_deadline(self) -> None:
-        """Wake the core when its next deadline is reached."""
-        deadline = self._core.next_deadline()
-        if deadline == self._deadline:
+        """Wake the core when its next deadline is reached. A timer for an earlier one is left as it is: each brief run
+        has a deadline, and almost none is reached."""
+        self._deadline = deadline = self._core.next_deadline()
+        if deadline is None:
             return
         if self._deadline_timer is not None:
+            if self._timer_due <= deadline:
+                return
             self._deadline_timer.cancel()
-            self._deadline_timer = None
-        self._deadline = deadline
-        if deadline is not None:
-            delay = max(deadline - self._clock(), _SHORTEST_DELAY)
-            self._deadline_timer = self._loop.call_later(delay, self._deadline_reached)
+        self._set_timer(deadline)
+
+    def _set_timer(self, deadline: float) -> None:
+        delay = max(deadline - self._clock(), _SHORTEST_DELAY)
+        self._timer_due = deadline
+        self._deadline_timer = self._loop.call_later(delay, self._deadline_reached)
 
     def _deadline_reached(self) -> None:
-        self._deadline = self._deadline_timer = None
-        self.report(Tick())
+        self._deadline_timer = None
+        deadline = self._deadline
+        if deadline is not None and deadline > self._timer_due:
+            self._set_timer(deadline)
+        elif deadline is not None:
+            self.report(Tick())
 
     def _tick(self) -> None:
         # Counted in ticks: after a pause of this process the server gets time to be heard before it counts as lost.

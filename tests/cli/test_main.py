@@ -8,7 +8,7 @@ import pytest
 
 import rain
 from rain.cli import status
-from rain.cli.main import build_parser, main
+from rain.cli.main import NOUNS, build_parser, main
 from rain.common.errors import AuthenticationError
 
 
@@ -107,3 +107,20 @@ def test_options_of_the_worker():
     assert options.server == "host:7000"
     assert (options.cpus, options.gpus, options.memory) == (-1, (0, 2), 2 << 30)
     assert options.resource == [("a", 1.0), ("b", 0.5)]
+
+
+@pytest.mark.parametrize("word", NOUNS)
+def test_a_word_makes_its_own_part_of_the_parser(word: str) -> None:
+    (own,) = commands(build_parser(word)) - {"governor"}
+    assert own == word.replace("_", "-")
+
+
+@pytest.mark.parametrize("word", [None, "--version", "nonsense"])
+def test_other_words_make_the_whole_parser(word: str | None) -> None:
+    assert commands(build_parser(word)) == {word.replace("_", "-") for word in NOUNS} | {"governor"}
+
+
+def commands(parser: argparse.ArgumentParser) -> set[str]:
+    """The commands that a parser knows."""
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return set(action.choices)

@@ -26,6 +26,7 @@ from rain.client import (
 )
 from rain.client.submit import SubmitPacker
 from rain.common.content_type import decode_value, encode_value
+from rain.common.number_arguments import NumberArguments
 from rain.common.packing import unpack_args
 from rain.protocol.messages import (
     KEEP,
@@ -365,6 +366,8 @@ def test_messages_of_arrays(graph):
 
 def arguments(block):
     """The unpacked arguments of the members of a block."""
+    if block.column:
+        return [unpack_args(packed)[0] for packed in NumberArguments(block.column, block.args)]
     found, start = [], 0
     for size in block.arg_sizes:
         found.append(unpack_args(block.args[start : start + size])[0])

@@ -369,6 +369,6 @@ def test_calls_that_get_nothing_but_results(session: Session, server: ScriptedSe
     packer = ArgumentPacker(session)
     arguments: list[tuple[Any, ...]] = [(first,), (first, second), (second.output, first), (first, first.output)]
     quick = [packer.pack(args, {}) for args in arguments]
-    monkeypatch.setattr("rain.client.arguments._is_reference", lambda value: False)
+    monkeypatch.setattr("rain.client.arguments.pack_references", lambda args: None)
     assert [packer.pack(args, {}) for args in arguments] == quick
     assert [len(inputs) for _, inputs in quick] == [1, 2, 2, 1]

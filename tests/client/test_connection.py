@@ -391,3 +391,23 @@ def test_forked_child_leaves_the_connection_alone(channel, monkeypatch):
 def test_server_info_passes(connection, channel):
     channel.say(ServerInfo(1, {"workers": []}))
     assert connection.ask(GetServerInfo, "asking") == ServerInfo(1, {"workers": []})
+
+
+def test_answers_that_come_together(connection, channel):
+    questions = [
+        (lambda seq: CloseSession(seq, 1), "closing"),
+        (lambda seq: Wait(seq, 1, 0, ids()), "waiting"),
+        (lambda seq: Wait(seq, 2, 0, ids()), "waiting for another"),
+    ]
+    first, second, third = connection.begin(questions, 1)
+    for kind in (CloseSession, Wait, Wait):
+        channel.expect(kind)
+    channel.say(SessionWarning(1, "look"), Accepted(first.seq), done(second.seq))
+    with pytest.warns(RainWarning, match="look"):
+        assert connection.finish(first, is_wait=False) == Accepted(first.seq)
+    channel.hang_up()
+    assert connection.finish(second, 1.0) == done(second.seq)
+    with pytest.raises(RainConnectionError):
+        connection.finish(third, 1.0)
+    with pytest.raises(RainConnectionError):
+        connection.finish(third, 1.0)

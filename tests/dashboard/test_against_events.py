@@ -102,7 +102,22 @@ class Writer:
                 task = first + count + member
                 self.states[task], self.output[task] = "waiting", first + member
                 self.member.add(task)
+        self.submit_linked(builder, made)
         self.story.submit(builder)
+
+    def submit_linked(self, builder: SubmitBuilder, made: list[int]) -> None:
+        count = self.draw(st.integers(0, 6))
+        first = self.next_id
+        self.next_id += 2 * count
+        inputs = [
+            self.draw(st.lists(st.sampled_from([*made, *range(first, first + k), 5]), max_size=3)) for k in range(count)
+        ]
+        names = [self.draw(st.sampled_from(NAMES[:4])) for _ in inputs]
+        builder.linked(first, [[7, *own] for own in inputs], names=names, per_block=4, task_type="py/g")
+        for member in range(count):
+            task = first + count + member
+            self.states[task], self.output[task] = "waiting", first + member
+            self.member.add(task)
 
     def start(self) -> None:
         tasks = self.choose("waiting")

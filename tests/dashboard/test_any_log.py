@@ -46,7 +46,14 @@ def submits(draw: st.DrawFn, place: int) -> Submitted:
             task, draw(columns()), objects[: draw(st.integers(0, 2))], name=draw(st.sampled_from(["a", "a/x", "b"]))
         )
     builder.constant(first + 15)
-    messages = builder.array(first + 16, draw(st.integers(1, 6)), draw(columns()), per_block=4).messages(1)
+    count = draw(st.integers(1, 6))
+    if draw(st.booleans()):
+        array_ids = range(first + 16, first + 16 + count)
+        inputs = [[7, *array_ids[:k], *(i for i in draw(columns()) if i not in array_ids)] for k in range(count)]
+        names = [draw(st.sampled_from(["a", "b/y"])) for _ in inputs]
+        messages = builder.linked(first + 16, inputs, draw(columns()), names, per_block=4).messages(1)
+    else:
+        messages = builder.array(first + 16, count, draw(columns()), per_block=4).messages(1)
     if draw(st.booleans()):
         messages = [replace(message, templates=[]) for message in messages]
     return Submitted(1, 0, draw(st.sampled_from([messages, messages[:1], messages[-1:]])))

@@ -20,6 +20,7 @@ from rain.eventlog.records import (
     TasksEnded,
 )
 from rain.protocol import messages as m
+from rain.testing.linking import LinkedMember, linked_block
 
 NUMBERS = st.integers(0, (1 << 32) - 1)
 SIZES = st.integers(0, (1 << 64) - 1)
@@ -116,7 +117,7 @@ def templates(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def submits(draw: st.DrawFn) -> Submitted:
-    """One chunk, perhaps followed by a block."""
+    """One chunk, perhaps followed by a block, which may be linked."""
     packed = draw(st.lists(templates(), min_size=1, max_size=3))
     first_template = draw(st.integers(0, 5))
     numbers = st.integers(first_template, first_template + len(packed) - 1)
@@ -158,6 +159,8 @@ def submits(draw: st.DrawFn) -> Submitted:
     )
     chunks: list[m.SubmitChunk | m.SubmitBlock] = [chunk]
     if draw(st.booleans()):
+        chunks.append(draw(linked_blocks(session, numbers)))
+    elif draw(st.booleans()):
         members = draw(st.integers(1, 9))
         start = draw(st.integers(0, members - 1))
         sizes = u32([1] * draw(st.integers(1, members - start)))
@@ -167,6 +170,17 @@ def submits(draw: st.DrawFn) -> Submitted:
         block = m.SubmitBlock(session, [], template, 100, members, start, inputs, draw(st.booleans()), args, sizes)
         chunks.append(block)
     return Submitted(session, first_template, chunks)
+
+
+@st.composite
+def linked_blocks(draw: st.DrawFn, session: int, numbers: st.SearchStrategy[int]) -> m.SubmitBlock:
+    first, start, count = 100, draw(st.integers(0, 3)), draw(st.integers(1, 6))
+    chosen = []
+    for position in range(count):
+        usable = [7, 8, 9, *range(first + start, first + start + position)]
+        inputs = (draw(st.sampled_from([7, 8])), *draw(st.lists(st.sampled_from(usable), max_size=3)))
+        chosen.append(LinkedMember(draw(numbers), inputs, draw(st.booleans()), b"\x90"))
+    return linked_block(session, [], first, start + count + draw(st.integers(0, 2)), start, chosen)
 
 
 BATCHES: dict[str, st.SearchStrategy[Batch]] = {
@@ -277,6 +291,9 @@ def _of_submit(record: Submitted) -> dict[str, Any]:
     tasks: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     for chunk in record.chunks:
+        if isinstance(chunk, m.SubmitBlock) and chunk.link:
+            _add_linked(session, chunk, packed, tasks, objects)
+            continue
         if isinstance(chunk, m.SubmitBlock):
             fields = msgpack.unpackb(packed[chunk.template])
             specs = fields.pop("outputs")
@@ -311,6 +328,23 @@ def _of_submit(record: Submitted) -> dict[str, Any]:
                 keep_it = bool(chunk.object_flags[k] & m.KEEP)
                 objects.append({"id": [session, number], **spec, "keep": keep_it, "constant": True})
     return {"type": "ClientSubmit", "session": session, "tasks": tasks, "dataobjs": objects}
+
+
+def _add_linked(
+    session: int, block: m.SubmitBlock, packed: dict[int, bytes], tasks: list[dict[str, Any]], objects: list[Any]
+) -> None:
+    templates, which, counts, references = msgpack.unpackb(block.link)
+    left = list(array("H", references))
+    for k, count in enumerate(counts):
+        fields = msgpack.unpackb(packed[templates[which[k] if which else 0]])
+        specs = fields.pop("outputs")
+        own, left = left[:count], left[count:]
+        first, outside = block.first + block.start, len(block.inputs)
+        inputs = [[session, block.inputs[r] if r < outside else first + r - outside] for r in own]
+        tasks.append({"id": [session, first + k + block.members], **fields, "inputs": inputs})
+        tasks[-1]["outputs"] = [[session, first + k]]
+        keep = block.keep and (not block.keeps or block.keeps[k] == m.KEEP)
+        objects.append({"id": [session, first + k], **(specs or [{}])[0], "keep": keep})
 
 
 def by_id(event: dict[str, Any]) -> dict[str, Any]:

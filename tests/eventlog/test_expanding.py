@@ -74,6 +74,25 @@ def test_a_submit():
     }
 
 
+def test_a_linked_block():
+    """Word by word; each member is an entry."""
+    builder = SubmitBuilder().linked(20, [[7], [8, 20, 6], [7, 21, 20]], keep=[1], names=["a", "b", "a"])
+    messages = builder.messages(2)
+    packed = dict(enumerate(messages[0].templates))
+    (event,) = expand(Submitted(2, 0, messages), packed.get)
+    a, b = {"name": "a", "task_type": "py/"}, {"name": "b", "task_type": "py/"}
+    assert event["tasks"] == [
+        {"id": [2, 23], **a, "inputs": [[2, 7]], "outputs": [[2, 20]]},
+        {"id": [2, 24], **b, "inputs": [[2, 8], [2, 20], [2, 6]], "outputs": [[2, 21]]},
+        {"id": [2, 25], **a, "inputs": [[2, 7], [2, 21], [2, 20]], "outputs": [[2, 22]]},
+    ]
+    assert event["dataobjs"] == [
+        {"id": [2, 20], "keep": False},
+        {"id": [2, 21], "keep": True},
+        {"id": [2, 22], "keep": False},
+    ]
+
+
 def test_expansion_is_lazy():
     """The first of four thousand million events is there at once; so is one in the middle."""
     record = TasksEnded(1, "TaskAborted", u32([0]), u32([(1 << 32) - 1]))

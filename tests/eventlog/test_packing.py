@@ -7,14 +7,19 @@ import random
 import time
 from array import array
 
+import msgpack
 import pytest
 from hypothesis import given
 
+from rain.common.links import Link
 from rain.eventlog.packing import Batch, count_events, pack, unpack
 from rain.eventlog.records import MembersFinished, RunsFinished, Submitted, TasksEnded
 from rain.protocol.messages import SubmitBlock
 from rain.testing.server_builders import SubmitBuilder
 from tests.eventlog.making import ANY_BATCH, config_templates, meaning, u32
+
+LINK = Link([0, 1], b"\0\1", b"\1\2", array("H", [0, 0, 1]), 1).pack()
+"""Of two members, the second of which uses the first."""
 
 
 def stored_form(record: Batch) -> Batch:
@@ -119,6 +124,31 @@ def test_secrets_stay_out():
     assert "SECRET" not in shown
 
 
+def test_bytes_of_linked_members():
+    """A chain: what each uses, mostly compressed away."""
+    builder = SubmitBuilder().linked(1000, [[7], *([7, 1000 + k] for k in range(1000))])
+    assert len(pack(Submitted(1, 0, builder.messages(1)))[2]) < 1000 * 6
+
+
+def test_blocks_of_older_logs():
+    """Rows of blocks were shorter before there were linked ones, and those of others still are."""
+    row = [3, 100, 5, 1, 2, array("I", [7, 9]).tobytes(), True]
+    assert unpack("submit", 1, msgpack.packb([0, row])) == Submitted(
+        1, 0, [SubmitBlock(1, [], 3, 100, 5, 1, u32([7, 9]), True, b"", u32([0, 0]))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "keeps"),
+    [(b"", b""), (b"\x90", b""), (LINK[:-1], b""), (None, b""), (LINK, None), (LINK, b"\1"), (LINK, "ab"), (LINK, 1)],
+)
+def test_damaged_links(link: object, keeps: object):
+    row = [0, 100, 2, 0, 2, array("I", [7]).tobytes(), True]
+    assert unpack("submit", 1, msgpack.packb([0, [*row, LINK, b"\0\1"]]))
+    with pytest.raises(ValueError, match="damaged batch"):
+        unpack("submit", 1, msgpack.packb([0, [*row, link, keeps]]))
+
+
 def test_config_of_other_tasks_is_kept():
     builder = SubmitBuilder().task(11, [], [10], args=b"\xa4KEPT", task_type="x/y")
     found = unpack("submit", 1, pack(Submitted(1, 7, builder.messages(1, 7)), {7})[2])
@@ -143,7 +173,5 @@ def test_lengths_must_agree():
     "column", [[0, 0, 1 << 40], [5, -1, 3], [1 << 40, 1, 3], [0, 1, -1], [1, 2], "abc", [0.5, 1, 3]]
 )
 def test_impossible_columns(column):
-    import msgpack
-
     with pytest.raises(ValueError, match="damaged batch"):
         unpack("unkept", 1, msgpack.packb([column]))

@@ -200,6 +200,8 @@ def test_weights_follow_sizes():
     runs = RunsFinished(
         1, "w", u32([1]) * 1000, u32([1]) * 1000, starts, starts, [b"x" * 99] * 1000, u32(), u32([1]) * 1000, array("Q")
     )
+    linked = SubmitBuilder().linked(2000, [[7], *([7, 2000 + k] for k in range(999))])
+    assert weight(Submitted(1, 0, linked.messages(1))) > weight(Submitted(1, 0, large.messages(1))) + 4000
     for record in (Submitted(1, 0, large.messages(1)), RunsStarted(1, "w", u32([1]) * 1000, u32([1]) * 1000), runs):
         assert weight(record) > 5000
     assert weight(runs) > 99_000

@@ -154,7 +154,7 @@ class Driver:
         self.task += len(arguments)
         args = packed or joined(len(arguments), b"".join(pack_args(args, {}, pickler) for args in arguments))
         ids = [FUNCTION, *(row[0] for row in inputs)]
-        row = [first, run, 0, args, ids, 1000 * first, len(arguments)]
+        row = [first, run, 0, args, ids, 1000 * first, len(arguments), None]
         self.send(["block", self.session, [[0, template]], objects, row])
         (row,), _ = self.results(1)
         assert row[:2] == [first, run]

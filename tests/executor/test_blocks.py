@@ -243,7 +243,7 @@ class TestFailures:
         args = joined(2, pack_args([], {}) * 2)
         garbage = [FUNCTION, None, None, b"garbage"]
         for objects in ([garbage], []):
-            executor.send(["block", 1, [[0, template]], objects, [50, 1, 0, args, [FUNCTION], 60, 2]])
+            executor.send(["block", 1, [[0, template]], objects, [50, 1, 0, args, [FUNCTION], 60, 2, None]])
             (row,), cached = executor.results(1)
             assert len(row) == 5
             assert Failure.from_map(row[4]).task == 50
@@ -251,7 +251,7 @@ class TestFailures:
 
     def test_an_input_that_was_not_sent_is_no_fault_of_a_member(self, executor):
         executor.block(plain(), lambda a: a, [(1,)])
-        executor.send(["block", 1, [], [], [50, 1, 0, joined(1, pack_args([1], {})), [FUNCTION, 11], 60, 1]])
+        executor.send(["block", 1, [], [], [50, 1, 0, joined(1, pack_args([1], {})), [FUNCTION, 11], 60, 1, None]])
         (row,), _ = executor.results(1)
         assert "Data object 1/11 was not sent" in Failure.from_map(row[4]).message
 

@@ -346,6 +346,18 @@ async def test_a_port_of_something_else():
         await greeting
 
 
+async def test_who_connects_to_an_open_socket_is_served_when_the_listener_comes():
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = Address("127.0.0.1", sock.getsockname()[1])
+    early = asyncio.create_task(connect(address, "client", SECRET, Recorder(), timeout=30))
+    await asyncio.sleep(0.05)
+    assert not early.done()
+    listener = await listen(address, SECRET, lambda channel, peer: Recorder(), roles=("client",), sock=sock)
+    assert listener.address == address
+    (await early).close()
+    listener.close()
+
+
 async def test_a_taken_port_is_tried_again():
     blocker = socket.create_server(("127.0.0.1", 0))
     address = Address("127.0.0.1", blocker.getsockname()[1])

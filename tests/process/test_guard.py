@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rain
-from rain.process import Guard
+from rain.process.guard import Guard
 from rain.process.guard_main import allow_and_retry, read_groups, read_orders, remove, unescape
 
 ROOT = Path(rain.__file__).parents[1]
@@ -19,7 +19,7 @@ TIMEOUT = 20.0
 
 OWNER = """
 import os, signal, subprocess, sys
-from rain.process import Guard
+from rain.process.guard import Guard
 guard = Guard()
 child = subprocess.Popen(["sh", "-c", "sleep 100 & sleep 100"], start_new_session=True)
 guard.add_group(child.pid)
@@ -118,7 +118,7 @@ def test_everything_goes_with_the_owner(owner, tree, number):
 def test_parents_go_if_nothing_else_is_in_them(tmp_path):
     script = """
 import sys
-from rain.process import Guard
+from rain.process.guard import Guard
 guard = Guard()
 guard.add_path(sys.argv[1] + "/tree")
 for parent in sys.argv[1:]:

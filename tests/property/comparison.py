@@ -96,6 +96,6 @@ def compare_idle(world: ServerWorld) -> None:
     taken = world.having()
     for number, session in world.reference.sessions.items():
         for task in session.tasks if session.failed is None else ():
-            if session.runnable(task) and (number, task) not in taken:
+            if session.runnable(task) and (number, task) not in taken and not session.may_wait(task):
                 cpus = world.cpus_of[number, task]
                 assert all(worker.cpus < cpus for worker in idle), f"{number}/{task} waits, a worker idles"

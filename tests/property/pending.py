@@ -125,9 +125,7 @@ def _cancel_stays(world: ServerWorld, cancel: PendingCancel) -> bool:
     if session.failed is not None:
         assert isinstance(answer, m.Refused | m.Cancelled), f"cancel {cancel.seq} hangs in a failed session"
         return False
-    running = [
-        key for peer, key in cancel.running if peer in world.workers and key in world.workers[peer].stopping
-    ]
+    running = [key for peer, key in cancel.running if peer in world.workers and key in world.workers[peer].stopping]
     if running:
         assert answer is None, f"cancel {cancel.seq} was answered while {running} may run"
         return True

@@ -9,6 +9,7 @@ import msgpack
 
 from rain.common.blocks import STORED
 from rain.common.failure import Failure
+from rain.common.links import unpack_assigned
 from rain.protocol import messages as m
 from rain.server.core.actions import Drop, Log, Send
 from rain.server.core.core import ServerCore
@@ -51,6 +52,7 @@ class ServerWorld:
         self.cpus_of: dict[Key, int] = {}
         self.args_of: dict[Key, Any] = {}
         self.members: set[Key] = set()
+        self.linked: set[Key] = set()
         self.last_run: dict[Key, int] = {}
         self.block_runs: dict[tuple[int, int, int], int] = {}
         self.crashed: set[Key] = set()
@@ -132,7 +134,10 @@ class ServerWorld:
         """Submit; True if it was accepted, as the reference says."""
         client = self.client_of[number]
         planned = plan.all_tasks()
-        tasks = {t.number: RefTask(t.inputs, t.outputs, t.retries) for t in planned}
+        together = _together(plan)
+        tasks = {
+            t.number: RefTask(t.inputs, t.outputs, t.retries, together=together.get(t.number, ())) for t in planned
+        }
         objects = {n: RefObject(None, n in plan.kept) for n in plan.constants}
         for task in planned:
             for output in task.outputs:
@@ -145,6 +150,7 @@ class ServerWorld:
             self.cpus_of.update({(number, t.number): t.cpus for t in planned})
             self.args_of.update({(number, t.number): msgpack.unpackb(t.args()) for t in planned})
             self.members.update((number, t.number) for one in plan.arrays for t in one.members)
+            self.linked.update((number, t.number) for one in plan.arrays if one.linked for t in one.members)
             highest = max([self.next_id[number] - 1, *tasks, *objects])
             self.next_id[number] = highest + 1
         for message in messages:
@@ -192,7 +198,8 @@ class ServerWorld:
         if crossing:
             columns = DoneColumns(number)
             if assignment.members:
-                columns.add_block(run, assignment.tasks(task), assignment.outputs[0], BlockEnd(STORED, 0))
+                end = BlockEnd(STORED, 0)
+                columns.add_block(run, assignment.tasks(task), assignment.outputs[0], end, assignment.hidden(0))
                 worker.copies.add((number, assignment.outputs[0]))
             else:
                 columns.add(task, run, assignment.outputs, False, 0.2)
@@ -245,11 +252,15 @@ class ServerWorld:
         self, columns: DoneColumns, worker: FakeWorker, task: int, assignment: Assignment, inline: bool
     ) -> None:
         number = columns.session
-        seconds = self.durations[number, task] = (
-            seconds_of(task) if (number, task) in self.members else seconds_of_task(task)
-        )
+        seconds = self.durations[number, task] = self.seconds_of((number, task))
         columns.add(task, assignment.run, assignment.outputs, inline, seconds)
         self._produced(worker, number, task, inline)
+
+    def seconds_of(self, key: Key) -> float:
+        """What a task takes."""
+        if key in self.members:
+            return seconds_of(key[1], is_linked=key in self.linked)
+        return seconds_of_task(key[1])
 
     def _produced(self, worker: FakeWorker, number: int, task: int, inline: bool) -> None:
         """An ordinary result: the values lie in the worker's store."""
@@ -265,15 +276,17 @@ class ServerWorld:
     ) -> None:
         number = columns.session
         members = assignment.tasks(first)
-        columns.add_block(assignment.run, members, assignment.outputs[0], end)
+        is_linked, hidden = assignment.link is not None, assignment.hidden(end.done)
+        columns.add_block(assignment.run, members, assignment.outputs[0], end, hidden, is_linked=is_linked)
         good = members[: end.done]
-        for task in good:
-            self.durations[number, task] = seconds_of(task)
-            self.sizes[number, self.reference.sessions[number].tasks[task].outputs[0]] = 8
+        for position, task in enumerate(good):
+            self.durations[number, task] = self.seconds_of((number, task))
+            output = self.reference.sessions[number].tasks[task].outputs[0]
+            self.sizes[number, output] = 0 if position in hidden else 8
         self.reference.finishes_in_block(number, good)
         if end.kind == STORED:
             task = members[end.done]
-            self.durations[number, task] = seconds_of(task)
+            self.durations[number, task] = self.seconds_of((number, task))
             self._produced(worker, number, task, inline=False)
         elif end.fails:
             self.reference.fails(number, members[end.done], retriable=end.retriable)
@@ -416,6 +429,9 @@ class ServerWorld:
             outs = tuple(next(outputs) for _ in range(message.output_counts[k]))
             count = message.members[k] if message.members else 0
             assignment = Assignment(message.runs[k], ins, outs, self.cpus_of[key], members=count)
+            packed = message.links[k] if message.links else None
+            if packed is not None:
+                assignment.link, assignment.wanted = unpack_assigned(packed, count, len(ins))
             self._check_assigned(worker, key, assignment, message.args[k])
             for obj in ins:
                 is_made_here = (number, session.objects[obj].producer) in worker.assigned
@@ -432,9 +448,11 @@ class ServerWorld:
         assert assignment.outputs == session.tasks[first].outputs
         wanted = [self.args_of[number, task] for task in members]
         assert msgpack.unpackb(args or b"") == (wanted if assignment.members else wanted[0]), f"{key}: wrong arguments"
-        for task in members:
+        if assignment.link is not None:
+            self._check_wanted(number, first, assignment)
+        for position, task in enumerate(members):
             known, member = session.tasks[task], (number, task)
-            assert assignment.inputs == known.inputs
+            assert assignment.inputs_of(position) == known.inputs
             assert known.is_open, f"{member} was finished and is assigned again"
             assert member not in taken, f"{member} is assigned twice"
             assert assignment.run > self.last_run.get(member, 0), f"{member}: the run number does not rise"
@@ -444,6 +462,15 @@ class ServerWorld:
                 assert member in self.members, f"{member} goes in a block, but is not a member of an array"
                 assert member not in self.crashed, f"{member} goes in a block after a crash"
         self.block_runs[number, first, assignment.run] = assignment.members
+
+    def _check_wanted(self, number: int, first: int, assignment: Assignment) -> None:
+        """What is wanted outside of a linked block: kept outputs, and inputs of open tasks outside."""
+        session, members = self.reference.sessions[number], assignment.tasks(first)
+        used = {i for task, one in session.tasks.items() if task not in members and one.is_open for i in one.inputs}
+        for position, is_wanted in enumerate(assignment.wanted):
+            output = assignment.outputs[0] + position
+            is_kept = session.objects[output].kept
+            assert is_wanted or not (is_kept or output in used), f"{number}/{output} is wanted outside of its block"
 
     def compare(self) -> None:
         """Everything visible agrees with the reference."""
@@ -465,3 +492,17 @@ class ServerWorld:
             for (number, first), assignment in worker.assigned.items()
             for task in assignment.tasks(first)
         }
+
+
+def _together(plan: PlannedSubmit) -> dict[int, tuple[int, ...]]:
+    """Inputs of the linked blocks, by the tasks in them."""
+    found: dict[int, tuple[int, ...]] = {}
+    for planned in plan.arrays:
+        start = 0
+        for count in planned.linked:
+            members = planned.members[start : start + count]
+            made = {task.outputs[0] for task in members}
+            inputs = tuple(sorted({i for task in members for i in task.inputs} - made))
+            found.update((task.number, inputs) for task in members)
+            start += count
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from array import array
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 import pytest
@@ -16,6 +16,7 @@ from rain.protocol import messages as m
 from rain.server.core.actions import Log, Send
 from rain.server.core.events import CopyUnreadable, PeerJoined, PeerLeft, PeerSaid, ServerEvent, Tick
 from rain.testing.graphs import PlannedArray, PlannedSubmit, PlannedTask
+from rain.testing.linking import LinkedMember, linked_block
 from tests.property.fakes import BlockEnd, DoneColumns, FakeClient, FakeWorker
 from tests.property.server_machine import ServerWorld
 
@@ -29,6 +30,9 @@ MEMBERS, OUTPUTS, TASKS = 12, 11, 23
 CONSUMER = TASKS + MEMBERS
 
 WORKERS_TO_STOP: list[list[str]] = [["10.2.0.2:9000"], ["10.2.0.3:9000"], ["10.9.9.9:1"], []]
+
+LINKED_MEMBERS = 4
+"""Of the first of two linked blocks of the array in yet other scenes."""
 
 ARRAY_IDS = (OUTPUTS, OUTPUTS + 1, OUTPUTS + 4, TASKS, TASKS + 1, TASKS + 4, CONSUMER, UNKNOWN)
 
@@ -50,6 +54,22 @@ class Scene:
         plan.tasks.append(PlannedTask(CONSUMER, (OUTPUTS + 4,), (CONSUMER + 1,), (8,)))
         if keep:
             plan.kept.update(range(OUTPUTS, OUTPUTS + MEMBERS))
+        assert self.world.submit(self.session, plan)
+
+    def submit_linked(self, *, keep: bool = True, retries: int = 1) -> None:
+        """Each member uses the one before, and some the first; the last of the first block is used by the second."""
+        self.ids = ARRAY_IDS
+        plan = PlannedSubmit(constants={CONSTANT: b"function"}, kept={CONSTANT})
+        members = []
+        for position in range(MEMBERS):
+            before = (OUTPUTS + position - 1,) if position else ()
+            inputs = (CONSTANT, *before, *((OUTPUTS,) if position % 3 == 0 and position else ()))
+            members.append(PlannedTask(0, inputs, (), (8,), retries=retries, name=f"f{position % 2}"))
+        linked = LINKED_MEMBERS, MEMBERS - LINKED_MEMBERS
+        plan.arrays.append(replace(PlannedArray.of(OUTPUTS, members), linked=linked))
+        plan.tasks.append(PlannedTask(CONSUMER, (OUTPUTS + 4,), (CONSUMER + 1,), (8,)))
+        if keep:
+            plan.kept.update(range(OUTPUTS, OUTPUTS + MEMBERS, 2))
         assert self.world.submit(self.session, plan)
 
     def end_block(self, end: BlockEnd) -> None:
@@ -324,6 +344,110 @@ def worker_lost_with_block() -> Scene:
     return scene
 
 
+def linked_waiting() -> Scene:
+    scene = Scene()
+    scene.submit_linked()
+    return scene
+
+
+def linked_assigned(*, keep: bool = True, retries: int = 1) -> Scene:
+    """The first linked block is assigned, the second waits for it."""
+    scene = Scene()
+    scene.submit_linked(keep=keep, retries=retries)
+    scene.world.worker_joins(1)
+    assert [run.members for run in scene.worker().assigned.values()] == [LINKED_MEMBERS]
+    return scene
+
+
+def linked_running() -> Scene:
+    scene = linked_assigned()
+    scene.start(TASKS)
+    for message in (
+        m.Wait(9001, scene.session, m.WAIT_ALL, array("I", [TASKS + 1, OUTPUTS + 4])),
+        m.Wait(9002, scene.session, m.WAIT_SOME, array("I", [TASKS + 4, OUTPUTS + 2])),
+        m.Wait(9003, scene.session, m.WAIT_SESSION, array("I")),
+        m.FetchObjects(9004, scene.session, array("I", [OUTPUTS + 4, OUTPUTS + 2]), []),
+    ):
+        scene.say(message)
+    return scene
+
+
+def second_linked_assigned() -> Scene:
+    scene = linked_assigned()
+    scene.end_block(BlockEnd(None, LINKED_MEMBERS))
+    assert [run.members for run in scene.worker().assigned.values()] == [MEMBERS - LINKED_MEMBERS]
+    return scene
+
+
+def linked_finished() -> Scene:
+    scene = second_linked_assigned()
+    scene.end_block(BlockEnd(None, MEMBERS - LINKED_MEMBERS))
+    return scene
+
+
+def linked_not_kept_finished() -> Scene:
+    scene = linked_assigned(keep=False)
+    scene.end_block(BlockEnd(None, LINKED_MEMBERS))
+    return scene
+
+
+def linked_late() -> Scene:
+    scene = linked_assigned()
+    scene.end_block(BlockEnd(LATE, 2))
+    return scene
+
+
+def linked_stored() -> Scene:
+    scene = linked_assigned()
+    scene.end_block(BlockEnd(STORED, 2))
+    return scene
+
+
+def linked_member_failed() -> Scene:
+    scene = linked_running()
+    scene.end_block(BlockEnd("failed", 2))
+    return scene
+
+
+def linked_member_failed_for_good() -> Scene:
+    scene = linked_assigned(retries=0)
+    scene.end_block(BlockEnd("failed", 2))
+    return scene
+
+
+def linked_crashed() -> Scene:
+    scene = linked_running()
+    scene.world.crash(scene.worker(), (scene.session, TASKS))
+    return scene
+
+
+def linked_unkept() -> Scene:
+    scene = linked_running()
+    scene.world.unkeep(scene.session, [OUTPUTS, OUTPUTS + 2])
+    return scene
+
+
+def linked_member_being_cancelled() -> Scene:
+    scene = tolerant(linked_running())
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I", [TASKS + 1])))
+
+
+def linked_being_cancelled() -> Scene:
+    scene = linked_running()
+    return unseen(scene, scene.client.peer, m.Cancel(9005, scene.session, array("I")))
+
+
+def worker_lost_with_linked() -> Scene:
+    scene = linked_running()
+    scene.world.worker_joins(1)
+    scene.world.worker_leaves(scene.worker())
+    return scene
+
+
+def tolerant_linked_stored() -> Scene:
+    return tolerant(linked_stored())
+
+
 SCENES = [
     empty,
     no_worker,
@@ -362,6 +486,22 @@ SCENES = [
     member_being_cancelled,
     block_being_cancelled,
     worker_lost_with_block,
+    linked_waiting,
+    linked_assigned,
+    linked_running,
+    second_linked_assigned,
+    linked_finished,
+    linked_not_kept_finished,
+    linked_late,
+    linked_stored,
+    linked_member_failed,
+    linked_member_failed_for_good,
+    linked_crashed,
+    linked_unkept,
+    linked_member_being_cancelled,
+    linked_being_cancelled,
+    worker_lost_with_linked,
+    tolerant_linked_stored,
 ]
 
 
@@ -411,6 +551,7 @@ def client_messages(session: int, ids: tuple[int, ...] = IDS) -> list[Any]:
         _block(session, first=60, inputs=[CONSTANT], start=0),
         _block(session, first=60, inputs=[CONSTANT], start=9),
         _block(session, first=LAST, inputs=[UNKNOWN], start=0),
+        *_linked_blocks(session),
     ]
     for number in ids:
         columns = [array("I", [number, number])]
@@ -504,6 +645,26 @@ def _block(session: int, *, first: int, inputs: list[int], start: int) -> m.Subm
     return m.SubmitBlock(session, [], 0, first, 10, start, array("I", inputs), True, args, array("I", [len(args)]))
 
 
+def _linked_blocks(session: int) -> list[m.SubmitBlock]:
+    """Sound ones, the last of which has an input twice, and others that no client should send."""
+    member = LinkedMember(0, (CONSTANT,), True, b"\x92\x91\x01\x80")
+    chosen = [member, replace(member, inputs=(CONSTANT, 60)), replace(member, inputs=(CONSTANT, OUTPUTS + 4, 61))]
+    sound = linked_block(session, [], 60, 3, 0, chosen)
+    kept = replace(sound, keeps=b"\1\0\1", first=70, inputs=array("I", [CONSTANT, OUTPUTS]))
+    return [
+        sound,
+        kept,
+        replace(sound, inputs=array("I", [CONSTANT, CONSTANT])),
+        replace(sound, link=b"no link"),
+        replace(sound, inputs=array("I", [CONSTANT])),
+        replace(sound, inputs=array("I", [CONSTANT, UNKNOWN])),
+        replace(sound, inputs=array("I", [CONSTANT, 62])),
+        replace(sound, template=99),
+        linked_block(session, [], 60, 3, 0, [replace(one, template=99) for one in chosen]),
+        linked_block(session, [], 60, 4, 1, chosen),
+    ]
+
+
 def _chunk(session: int, *, tasks: list[int], outputs: list[int], inputs: list[int]) -> m.SubmitChunk:
     return m.SubmitChunk(
         session=session,
@@ -567,3 +728,18 @@ def test_every_event(build: Callable[[], Scene]) -> None:
             answers = [(a.peer, getattr(a.message, "seq", 0)) for a in actions if isinstance(a, Send)]
             requests = [answer for answer in answers if answer[0] in scene.world.clients and answer[1]]
             assert len(requests) == len(set(requests)), f"{build.__name__}: {event}: answered twice"
+
+
+@pytest.mark.parametrize("position", range(len(_linked_blocks(1))))
+def test_a_linked_block_is_taken_or_refused(position: int) -> None:
+    """Only the first three can be."""
+    scene = linked_assigned()
+    block = _linked_blocks(scene.session)[position]
+    events: list[ServerEvent] = [PeerSaid(scene.client.peer, block)]
+    events.append(PeerSaid(scene.client.peer, m.SubmitCommit(9009, scene.session, False)))
+    answers = [a.message for a in scene.world.core.handle(events, scene.world.now) if isinstance(a, Send)]
+    scene.world.core.sanity_check()
+    (answer,) = [one for one in answers if getattr(one, "seq", 0) == 9009]
+    assert isinstance(answer, m.Accepted if position < 3 else m.Refused), answer
+    if isinstance(answer, m.Refused):
+        assert Failure.from_map(answer.failure).kind == "invalid"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,13 @@ ARRAY = st.tuples(
     st.sampled_from((0, 0, 1)),  # retries
     st.sampled_from((1, 1, 1, 1, 2)),  # cpus
 ).map(lambda drawn: ("array", *drawn))
-SHAPE = st.lists(st.one_of(TASK, TASK, ARRAY), min_size=1, max_size=5)
+LINKED = st.tuples(
+    st.lists(st.lists(PICK, max_size=3), min_size=1, max_size=20),  # inputs of each member besides its function
+    st.lists(st.integers(1, 12), min_size=1, max_size=3),  # members of the first blocks
+    st.integers(0, (1 << 20) - 1),  # which outputs are kept
+    st.sampled_from((0, 0, 1)),  # retries
+).map(lambda drawn: ("linked", *drawn))
+SHAPE = st.lists(st.one_of(TASK, TASK, ARRAY, LINKED), min_size=1, max_size=5)
 MODE = st.sampled_from((m.WAIT_ALL, m.WAIT_ALL, m.WAIT_SOME, m.WAIT_SESSION))
 END = st.sampled_from((None, LATE, FULL, STORED, "failed", "failed", "crash"))
 
@@ -156,6 +163,9 @@ class ServerMachine(RuleBasedStateMachine):
             if one[0] == "array":
                 following = self._plan_array(plan, usable, following, *one[1:])
                 continue
+            if one[0] == "linked":
+                following = plan_linked(plan, usable, following, *one[1:])
+                continue
             picks, output_count, keep_mask, retries, cpus = one
             inputs = tuple(usable[pick % len(usable)] for pick in picks) if usable else ()
             outputs = tuple(range(following + 1, following + 1 + output_count))
@@ -212,6 +222,7 @@ class ServerMachine(RuleBasedStateMachine):
         plan = PlannedSubmit()
         self._plan_array(plan, usable, first, 12, [0], True, 0, 1)
         assert not self.world.submit(number, plan)
+
     @precondition(lambda self: self._open())
     @rule(pick=PICK, several=st.booleans())
     def unkeep(self, pick: int, several: bool) -> None:
@@ -285,6 +296,8 @@ class ServerMachine(RuleBasedStateMachine):
             done = max(1, done)
         elif kind == "failed" and not self._may_fail((key[0], key[1] + done), retriable, share):
             kind, done = LATE, max(1, done)
+        if kind in (LATE, FULL) and done == assignment.members:
+            kind = None  # the only member of a linked block
         self.world.finish(worker, key[0], [key[1]], True, BlockEnd(kind, done, retriable))
 
     @precondition(lambda self: len(self.world.workers) < 4)
@@ -401,6 +414,58 @@ def array_in_block(world: ServerWorld, *, tolerant: bool = False, members: int =
     return number, worker
 
 
+def plan_linked(
+    plan: PlannedSubmit,
+    usable: list[int],
+    first: int,
+    picks: list[list[int]],
+    blocks: list[int],
+    kept: int,
+    retries: int,
+) -> int:
+    """Add an array in linked blocks; returns the id behind it. Even picks are of what is usable, others of earlier
+    members' outputs."""
+    if not usable:
+        return first
+    prototypes = []
+    for position, chosen in enumerate(picks):
+        made = list(range(first, first + position)) or usable
+        inputs = (usable[0], *((made if pick % 2 else usable)[-1 - pick // 2 % 8 :][0] for pick in chosen))
+        prototypes.append(PlannedTask(0, inputs, (), (8,), retries=retries, name=f"f{position % 3}"))
+    planned, left = [], len(picks)
+    for count in [*blocks, left]:
+        planned.append(min(count, left))
+        left -= planned[-1]
+    array = replace(PlannedArray.of(first, prototypes), linked=tuple(count for count in planned if count))
+    plan.arrays.append(array)
+    outputs = [task.outputs[0] for task in array.members]
+    usable.extend(outputs)
+    plan.kept.update(output for position, output in enumerate(outputs) if kept >> position & 1)
+    return first + 2 * len(outputs)
+
+
+def linked_blocks(world: ServerWorld, *, tolerant: bool = False) -> int:
+    """A session with linked blocks that use each other, an ordinary task, and are used by it. Returns the session."""
+    number = world.open_session(world.client_joins(), tolerant=tolerant)
+    plan = PlannedSubmit(constants={10: b"function"})
+    plan.tasks.append(PlannedTask(11, (10,), (12,), (8,)))
+    following = plan_linked(plan, [10, 12], 20, [[], [1], [2, 1], [1, 3], [], [1], [3, 5], [7, 9]], [4], 0xB0, 1)
+    plan.tasks.append(PlannedTask(following, (22, 27), (following + 1,), (8,)))
+    plan.kept.add(following + 1)
+    plan_linked(plan, [10, following + 1, 24], following + 2, [[2 * k, 1, 3] for k in range(12)], [6, 3], 0x824, 0)
+    assert world.submit(number, plan)
+    return number
+
+
+class LinkedMachine(ServerMachine):
+    """Begins with linked blocks: in a session that goes on after failures, and in one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        linked_blocks(self.world)
+        linked_blocks(self.world, tolerant=True)
+
+
 class BlockMachine(ServerMachine):
     """Begins with two arrays, of which blocks are assigned and wait: in a session that goes on after failures, and in
     one that does not."""
@@ -437,7 +502,7 @@ class AheadMachine(ServerMachine):
         assert self.world.sent_ahead > before
 
 
-MACHINES = [ServerMachine, BlockMachine, AheadMachine]
+MACHINES = [ServerMachine, BlockMachine, LinkedMachine, AheadMachine]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -79,6 +79,7 @@ def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
     if cls is m.AssignTasks:
         fields["members"] = draw(value("U32", draw(st.sampled_from([0, size]))))
         fields["output_specs"] = draw(value("Blobs", draw(st.sampled_from([0, len(fields["outputs"])]))))
+        fields["links"] = draw(value("Blobs", draw(st.sampled_from([0, size]))))
     if cls is m.ValuesFetched:
         fields["column"] = draw(st.sampled_from(["", "q", "d"]))
         lengths = draw(st.lists(st.integers(0, 9), min_size=size, max_size=size))
@@ -90,10 +91,13 @@ def messages(draw: st.DrawFn, cls: type[Any]) -> Any:
         else:
             fields["kinds"] = bytes(draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
     if cls is m.SubmitBlock:
-        fields["arg_sizes"] = array("I", draw(st.lists(st.integers(0, 9), max_size=4)))
+        fields["column"] = draw(st.sampled_from(["", "q", "d"]))
+        lengths = st.integers(0, 9) if not fields["column"] else st.just(8)
+        fields["arg_sizes"] = array("I", draw(st.lists(lengths, max_size=4)))
         fields["args"] = draw(value("bytes", sum(fields["arg_sizes"])))
         fields["start"] = draw(st.integers(0, 2**32 - 5))
         fields["members"] = draw(st.integers(fields["start"] + len(fields["arg_sizes"]), 2**32 - 1))
+        fields["keeps"] = draw(value("bytes", draw(st.sampled_from([0, len(fields["arg_sizes"])]))))
     return cls(**fields)
 
 

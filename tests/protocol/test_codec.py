@@ -168,10 +168,13 @@ BLOCK = m.SubmitBlock(1, [b"t"], 0, 100, 5, 3, u32(9), True, b"abc", u32(1, 2))
         dataclasses.replace(ASSIGN, holders=[[], []]),
         dataclasses.replace(ASSIGN, members=u32(1, 2)),
         dataclasses.replace(ASSIGN, output_specs=[b"", b""]),
+        dataclasses.replace(ASSIGN, links=[b"", None]),
         dataclasses.replace(BLOCK, args=b"ab"),
         dataclasses.replace(BLOCK, args=b"abcd"),
         dataclasses.replace(BLOCK, arg_sizes=u32()),
         dataclasses.replace(BLOCK, arg_sizes=u32(1, 1, 1)),
+        dataclasses.replace(BLOCK, keeps=b"\0"),
+        dataclasses.replace(BLOCK, keeps=b"\0\1\0"),
         dataclasses.replace(BLOCK, members=4),
         dataclasses.replace(BLOCK, start=2**32 - 1),
         dataclasses.replace(DONE, blocks=[b"", b""]),
@@ -198,8 +201,10 @@ def test_columns_of_different_lengths_are_refused(message: Any):
 
 def test_the_messages_before_their_damage_are_valid():
     with_blocks = dataclasses.replace(ASSIGN, members=u32(3), output_specs=[b"spec"])
+    linked = dataclasses.replace(BLOCK, link=b"link", keeps=b"\0\1")
+    assigned = dataclasses.replace(with_blocks, links=[b"link"])
     ended = dataclasses.replace(DONE, blocks=[b"result"], sizes=array("Q"), output_infos=[], values=[])
-    for message in (SUBMIT, ASSIGN, DONE, BLOCK, VALUES, with_blocks, ended):
+    for message in (SUBMIT, ASSIGN, DONE, BLOCK, VALUES, with_blocks, linked, assigned, ended):
         assert decode(encode([message])) == normal(message)
 
 

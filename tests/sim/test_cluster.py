@@ -76,6 +76,7 @@ def test_every_kind_of_fault_was_met(total: Summary) -> None:
         pytest.skip(f"only {total.seeds} seeds ran")
     assert set(total.faults) == {*FAULTS, DRAIN}
     assert total.blocks > total.seeds / 2
+    assert total.linked > total.seeds / 20
     for kind in KINDS:
         assert sum(count for end, count in total.ends.items() if end.startswith(kind)) > total.seeds / len(KINDS)
 

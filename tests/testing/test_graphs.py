@@ -1,5 +1,6 @@
 import random
 
+from rain.eventlog.linked import members
 from rain.protocol.messages import INLINE, KEEP, SubmitBlock
 from rain.testing.graphs import ChunkWriter, GraphPlanner, evaluate
 
@@ -63,3 +64,35 @@ def test_arrays_go_as_blocks() -> None:
         assert {first: seen[first] for first in arrays} == arrays
         assert set(plan.objects()) <= values.keys()
     assert seen
+
+
+def test_linked_arrays_go_as_linked_blocks() -> None:
+    planner = GraphPlanner(random.Random(3), failing=0.2, linked=True)
+    writer = ChunkWriter(7)
+    templates: list[bytes] = []
+    values: dict[int, bytes] = {}
+    seen = several = 0
+    for _ in range(10):
+        plan = planner.plan(30)
+        evaluate(plan, values)
+        tasks = {task.number: task for task in plan.all_tasks()}
+        before = set(values) - set(plan.objects()) | plan.constants.keys()
+        for message in writer.messages(plan):
+            templates += message.templates
+            if not isinstance(message, SubmitBlock):
+                before.update(message.outputs)
+                continue
+            assert message.link
+            assert set(message.inputs) <= before
+            assert 0 < len(message.arg_sizes) <= 60
+            for member in members(message):
+                planned = tasks[member.task]
+                assert (member.output,) == planned.outputs
+                assert tuple(member.inputs) == planned.inputs
+                assert planned.name.encode() in templates[member.template]
+                assert member.is_kept == (member.output in plan.kept)
+                before.add(member.output)
+                seen += 1
+            several += len({tasks[member.task].name for member in members(message)}) > 1
+    assert seen > 100
+    assert several

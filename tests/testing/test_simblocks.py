@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 import pytest
 
 from rain.common.blocks import FULL, LATE, STORED, BlockResult, joined
+from rain.common.links import Link, pack_assigned
 from rain.testing.graphs import LARGE, PlannedTask, output_value
 from rain.testing.simblocks import SimBlock
-from rain.worker.core.actions import Run
+from rain.worker.core.actions import Run, RunInput, RunLink
 
 INPUTS = [b"function"]
 
@@ -82,3 +84,55 @@ def test_early_ends_come_from_the_seed():
         run_through(simulated)
         ends.add(BlockResult.unpack(simulated.result().block.packed).end)
     assert ends == {None, LATE, FULL, STORED}
+
+
+def linked(*tasks: PlannedTask, wanted: bytes, rng: random.Random | None = None) -> SimBlock:
+    """Four members; each but the first uses the one before, the third the input of the block too."""
+    link = Link([0], b"", bytes([1, 2, 3, 2]), array("H", [0, 0, 2, 0, 3, 1, 0, 4]), 2).pack()
+    args = joined(len(tasks), b"".join(task.args() for task in tasks))
+    inputs = tuple(RunInput((1, number), None, None, False) for number in (8, 9))
+    packed = RunLink(pack_assigned(link, wanted), [(0, {})], b"")
+    run = Run((1, 20, 3), 0, {}, args, inputs, (10,), members=len(tasks), link=packed)
+    return SimBlock(run, [b"function", b"input"], rng or Never())
+
+
+def linked_values() -> list[bytes]:
+    """What the members give as ordinary tasks."""
+    values: list[bytes] = []
+    for position, more in enumerate([[], [], [b"input"], []]):
+        inputs = [b"function", *values[-1:], *more]
+        values.append(output_value(20 + position, 0, 5, inputs))
+    return values
+
+
+def reported(simulated: SimBlock) -> tuple[list[bytes], object]:
+    result = BlockResult.unpack(simulated.result().block.packed)
+    starts = [sum(result.sizes[:position]) for position in range(result.done)]
+    return [result.value(position, start) for position, start in enumerate(starts)], result.end
+
+
+def test_members_of_linked_blocks_use_those_before_them():
+    simulated = linked(*(task(n) for n in range(4)), wanted=b"\1\1\1\1")
+    run_through(simulated)
+    assert reported(simulated) == (linked_values(), None)
+
+
+def test_only_what_is_wanted_is_reported():
+    simulated = linked(*(task(n) for n in range(4)), wanted=b"\0\1\0\0")
+    run_through(simulated)
+    assert reported(simulated) == ([b"", linked_values()[1], b"", b""], None)
+
+
+def test_what_the_rest_of_a_linked_block_needs_is_reported():
+    simulated = linked(*(task(n) for n in range(4)), wanted=b"\0\0\0\0")
+    run_through(simulated, fails_at=2)
+    values, end = reported(simulated)
+    assert values == [b"", linked_values()[1]]
+    assert end["task"] == 22
+
+
+def test_a_stored_member_of_a_linked_block_counts_as_the_rest():
+    simulated = linked(task(0), task(1), task(2, LARGE), task(3), wanted=b"\0\0\0\0")
+    ((key, value),) = run_through(simulated).items()
+    assert reported(simulated) == ([b"", linked_values()[1]], STORED)
+    assert (key, value[:5]) == ((1, 12), linked_values()[2])

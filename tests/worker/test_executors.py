@@ -6,16 +6,19 @@ import os
 import pickle
 import signal
 import sys
+from array import array
 from pathlib import Path
 
 import cloudpickle
 import psutil
 import pytest
 
+from rain.client.embedding import reference_pickle
 from rain.common.blocks import STORED, BlockResult, joined
 from rain.common.content_type import decode_value
-from rain.common.packing import pack, pack_args, unpack
-from rain.worker.core.actions import Run, RunInput
+from rain.common.links import Link, pack_assigned
+from rain.common.packing import PickledValue, pack, pack_args, unpack
+from rain.worker.core.actions import Run, RunInput, RunLink
 from rain.worker.core.events import (
     ExecutorLost,
     ExecutorReady,
@@ -27,6 +30,7 @@ from rain.worker.core.events import (
     RunSkipped,
     StoreFailed,
 )
+from rain.worker.executor_process import ExecutorProcess, python_command
 from rain.worker.executors import ExecutorPool
 from rain.worker.store import Store, StoreError
 from rain.worker.task_logs import TaskLogs
@@ -122,6 +126,20 @@ class Rig:
         inputs = (RunInput(FUNCTION, None, None, False),)
         run = Run((1, first, 1), template, data, args, inputs, (1000 * first,), members=len(arguments))
         self.pool.call(executor, [run])
+        return run
+
+    def linked(self, templates, which=b""):
+        """Call a linked block of three members, each of which gets the value of the one before; returns its run."""
+        first = self.task + 1
+        self.task += 3
+        one = PickledValue(reference_pickle("{0}", 1, None, None))
+        args = joined(3, b"".join([pack_args([0], {}), *[pack_args([one], {})] * 2]))
+        link = Link([number for number, _ in templates], which, bytes([1, 2, 2]), array("H", [0, 0, 1, 0, 2]), 1)
+        packed = RunLink(pack_assigned(link.pack(), b"\0\0\1"), tuple(templates), which)
+        number, data = packed.template(0)
+        inputs = (RunInput(FUNCTION, None, None, False),)
+        run = Run((1, first, 1), number, data, args, inputs, (1000 * first,), members=3, link=packed)
+        self.pool.call(1, [run])
         return run
 
     def call(self, *arguments, executor=1, **options):
@@ -377,6 +395,56 @@ async def test_a_crash_blames_the_block_that_ran(rig):
 
     rig.function(function)
     run = rig.block([(n,) for n in range(5)])
+    rig.call((0,))
+    assert (await rig.event(ExecutorLost)).running == run.key
+
+
+async def test_a_linked_block(rig):
+    """Templates are sent with it unless the executor has them."""
+    await rig.ready()
+    rig.function(lambda number: number + 1)
+    other = {**PLAIN, "outputs": [{"label": "x"}]}
+    for templates, which in (([(0, PLAIN)], b""), ([(1, other), (0, PLAIN)], b"\1\0\1"), ([(0, PLAIN)], b"")):
+        run = rig.linked(templates, which)
+        (result,) = await rig.results(1)
+        assert (result.key, result.block.ran, result.block.stored) == (run.key, 3, None)
+        told = BlockResult.unpack(result.block.packed)
+        assert (told.end, array("q", told.values).tolist()) == (None, [0, 0, 3])
+
+
+async def test_an_output_of_a_linked_block_is_stored_as_its_template_says(rig):
+    await rig.ready()
+
+    def function(ctx, number):
+        import os
+
+        if number == 0:
+            return ctx.blob(b"first")
+        os.mkdir("made")
+        with open("made/file", "w") as file:
+            file.write("x" * 100_000)
+        return ctx.stage_directory("made")
+
+    rig.function(function)
+    blob, directory = ({"task_type": "py/", "outputs": [{"data_type": kind}]} for kind in ("blob", "dir"))
+    run = rig.linked([(0, blob), (1, directory)], b"\0\1\1")
+    (result,) = await rig.results(1)
+    assert (result.block.ran, result.block.stored) == (2, run.outputs[0] + 1)
+    assert (rig.store.get((1, run.outputs[0] + 1)) / "file").stat().st_size == 100_000
+
+
+async def test_a_crash_blames_the_linked_block_that_ran(rig):
+    await rig.ready()
+
+    def function(number):
+        import os
+
+        if number == 2:
+            os._exit(3)
+        return number + 1
+
+    rig.function(function)
+    run = rig.linked([(0, PLAIN)])
     rig.call((0,))
     assert (await rig.event(ExecutorLost)).running == run.key
 
@@ -788,3 +856,32 @@ async def test_an_executor_that_does_not_read_does_not_block_the_loop(scripted):
     rig.function(lambda: 0)
     rig.call(*[(bytes(60_000),)] * 100)
     rig.pool.kill(1)
+
+
+async def test_an_executor_that_was_started_before_is_used_for_its_number(tmp_path):
+    with no_leaks():
+        for name in ("work/executors/work", "log/executors"):
+            (tmp_path / name).mkdir(parents=True)
+        first = ExecutorProcess(
+            1, python_command(), (), work=tmp_path / "work/executors/work", logs=tmp_path / "log/executors"
+        )
+        rig = Rig(tmp_path, first=first)
+        await rig.ready(2)
+        assert rig.pool.processes()[2] is not first
+        await rig.ready(1)
+        assert rig.pool.processes()[1] is first
+        await rig.pool.close()
+        rig.store.close()
+
+
+async def test_one_that_was_never_used_ends_too(tmp_path):
+    with no_leaks():
+        for name in ("work/executors/work", "log/executors"):
+            (tmp_path / name).mkdir(parents=True)
+        first = ExecutorProcess(
+            1, python_command(), (), work=tmp_path / "work/executors/work", logs=tmp_path / "log/executors"
+        )
+        rig = Rig(tmp_path, first=first)
+        await rig.pool.close()
+        rig.store.close()
+        assert not first.directory.exists()

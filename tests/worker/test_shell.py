@@ -64,7 +64,14 @@ from rain.worker.core.events import (
     WorkerEvent,
 )
 from rain.worker.parts import Parts
-from rain.worker.shell import HEARTBEAT_INTERVAL, MONITORING_INTERVAL, SILENCE_LIMIT, TICK_INTERVAL, WorkerShell
+from rain.worker.shell import (
+    FIRST_LOOK_SECONDS,
+    HEARTBEAT_INTERVAL,
+    MONITORING_INTERVAL,
+    SILENCE_LIMIT,
+    TICK_INTERVAL,
+    WorkerShell,
+)
 from rain.worker.store import StoreError
 
 HELLO = WorkerHello("127.0.0.1:1", {"cpus": 1}, "host", 1, "3.11")
@@ -309,6 +316,26 @@ def test_the_core_is_woken_at_its_deadline(bench: Bench) -> None:
     assert len(bench.core.batches) == 1
 
 
+def test_a_deadline_that_was_put_off_or_given_up(bench: Bench) -> None:
+    bench.attach()
+    start = bench.loop.time()
+    for deadline in (start + 0.1, None, start + 0.2):
+        bench.core.deadline = deadline
+        bench.obey()
+    bench.core.batches.clear()
+    bench.run(0.19)
+    assert bench.core.batches == []
+    bench.run(0.02)
+    assert [Tick()] in bench.core.batches
+    bench.core.deadline = bench.loop.time() + 0.1
+    bench.obey()
+    bench.core.deadline = None
+    bench.obey()
+    bench.core.batches.clear()
+    bench.run(0.15)
+    assert bench.core.batches == []
+
+
 def test_an_executor_that_ended_itself_is_heard_once(bench: Bench) -> None:
     bench.attach()
     bench.obey(StartExecutor(1, "py", ()))
@@ -510,7 +537,7 @@ def test_questions_are_answered_over_the_connection(bench: Bench) -> None:
     bench.attach()
     bench.obey(ReadLog(READ), Probe(PROBE))
     assert bench.channel.sent[1:] == [TaskLogRead(7, b"printed", 3, 7, False, "")]
-    _, (kind, answer) = bench.inquiries.asked
+    ((kind, answer),) = bench.inquiries.asked
     assert kind == "probe"
     answer(PeersProbed(8, [""]))
     assert bench.channel.sent[2:] == [PeersProbed(8, [""])]
@@ -534,6 +561,8 @@ def test_the_machine_is_looked_at_after_the_registration_and_from_time_to_time(b
     bench.shell.attach(bench.channel, HELLO)
     assert bench.inquiries.asked == []
     bench.shell.messages_received(bench.channel, [WELCOME])
+    assert bench.inquiries.asked == []
+    bench.run(FIRST_LOOK_SECONDS + 0.1)
     ((kind, answer),) = bench.inquiries.asked
     assert kind == "gather"
     answer(WorkerMonitoring({"mem_usage": 1.0}))

@@ -134,6 +134,9 @@ struct SubmitBlock {
   keep @7 :Bool;
   args @8 :Data;
   argSizes @9 :Data;              # u32
+  link @10 :Data;
+  keeps @11 :Data;
+  column @12 :Text;
 }
 
 struct SubmitCommit {
@@ -362,6 +365,7 @@ struct AssignTasks {
   holders @17 :Data;              # msgpack: list of lists of str
   members @18 :Data;              # u32
   outputSpecs @19 :Data;          # msgpack: list of bin or nil
+  links @20 :Data;                # msgpack: list of bin or nil
 }
 
 struct WithdrawTasks {

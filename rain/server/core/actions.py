@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rain.common.structs import dataclass
 from rain.eventlog.records import Record as EventRecord
 from rain.protocol.messages import Message
 

@@ -9,6 +9,7 @@ from rain.protocol.messages import AssignTasks
 from rain.server.core.blocks import expected_seconds
 from rain.server.core.fetches import object_spec
 from rain.server.core.graph import AHEAD, ASSIGNED, FINISHED
+from rain.server.core.linked import assigned_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +48,7 @@ def portions(state: ServerState, session: Session, tasks: list[int]) -> Iterator
     begin = size = 0
     for position, task in enumerate(tasks):
         packed = args[task]
-        own = blocks[task].args_size if blocks and task in blocks else 0 if packed is None else len(packed)
+        own = blocks[task].sent_size if blocks and task in blocks else 0 if packed is None else len(packed)
         size += own
         if size > budget and position > begin:
             yield tasks[begin:position]
@@ -88,6 +89,7 @@ def assignment_message(
     args: Blobs = [graph.args[task] for task in tasks]
     outputs = ids(outputs)
     members = _name_blocks(session, tasks, args, output_counts, outputs) if blocks else array("I")
+    links = _links(session, tasks) if blocks else []
     return AssignTasks(
         session=session.number,
         template_numbers=template_numbers,
@@ -109,6 +111,7 @@ def assignment_message(
         holders=holders,
         members=members,
         output_specs=own_specs if any(own_specs) else [],
+        links=links,
     )
 
 
@@ -120,7 +123,11 @@ def _new_templates(session: Session, worker: Worker, tasks: list[int]) -> tuple[
     """Numbers and texts of the templates that the worker does not know."""
     graph, number = session.graph, session.number
     numbers, templates = array("I"), []
-    for template in dict.fromkeys([graph.template[task] for task in tasks]):
+    used = dict.fromkeys([graph.template[task] for task in tasks])
+    for block in map(graph.blocks.get, tasks) if graph.blocks else ():
+        if block is not None and block.link is not None:
+            used.update(dict.fromkeys(block.link.templates))
+    for template in used:
         if (number, template) not in worker.templates:
             worker.templates.add((number, template))
             numbers.append(template)
@@ -143,6 +150,13 @@ def _name_blocks(
             outputs[at] = block.output
         at += output_counts[k]
     return members if any(members) else array("I")
+
+
+def _links(session: Session, tasks: list[int]) -> Blobs:
+    """The column of links, empty without linked blocks."""
+    blocks = map(session.graph.blocks.get, tasks)
+    links = [None if block is None or block.link is None else assigned_link(block) for block in blocks]
+    return links if any(links) else []
 
 
 def _inputs(

@@ -9,10 +9,12 @@ from rain.common.blocks import STORED, BlockResult
 from rain.common.lines import one_line
 from rain.protocol.messages import DeleteObjects
 from rain.server.core import completion, recording
-from rain.server.core.blocks import Results, cut, dissolve, settle_claim, single_out
+from rain.server.core.blocks import Results, cut, settle_claim, single_out
 from rain.server.core.completion import back_to_waiting, feed_consumers, finish, is_current, unassign
-from rain.server.core.graph import FINISHED, NOT_ASSIGNED
+from rain.server.core.dissolving import dissolve
+from rain.server.core.graph import FINISHED, NOT_ASSIGNED, RUNNING
 from rain.server.core.lies import ReportError, check_run, reported_failure
+from rain.server.core.linked import learn
 from rain.server.core.retention import object_unneeded
 from rain.server.core.story import note
 
@@ -90,6 +92,9 @@ def _run_ended(
     if result.done == block.count:
         _finish_block(state, session, worker, block, start, result, is_announced=is_announced)
         return
+    if block.link is not None:
+        _linked_run_ended(state, session, worker, block, message, k, at, result, is_announced=is_announced)
+        return
     if result.done:
         done = cut(session, block, result.done)
         _finish_block(state, session, worker, done, start, result, is_announced=is_announced)
@@ -106,6 +111,39 @@ def _run_ended(
         session.returned[row] = session.returned.get(row, 0) + 1
     if has_rest and session.failure is None and graph.state[row] == NOT_ASSIGNED:
         back_to_waiting(state, session, row)
+
+
+def _linked_run_ended(
+    state: ServerState,
+    session: Session,
+    worker: Worker,
+    block: Block,
+    message: TasksDone,
+    k: int,
+    at: int,
+    result: BlockResult,
+    *,
+    is_announced: bool,
+) -> None:
+    """A run of a linked block ended early: what it left undone becomes tasks of their own, which may use the rest."""
+    graph = session.graph
+    done = cut(session, block, result.done) if result.done else None
+    rows = dissolve(state, session, block)
+    is_named = result.end == STORED or isinstance(result.end, dict)
+    if is_named:
+        graph.state[rows[0]] = RUNNING  # its run is over, but not yet settled
+        session.groups[graph.group[rows[0]]].one_by_one = True
+    if done is not None:
+        _finish_block(state, session, worker, done, message.starts[k], result, is_announced=is_announced)
+        is_announced = False
+    for row in rows[is_named:]:
+        session.returned[row] = session.returned.get(row, 0) + 1
+    if is_named:
+        _member_ended(state, session, worker, rows[0], message, k, at, result, is_announced=is_announced)
+    if session.failure is None:
+        for row in rows[is_named:]:
+            if graph.state[row] == NOT_ASSIGNED:
+                back_to_waiting(state, session, row)
 
 
 def _outdated(state: ServerState, session: Session, worker: Worker, row: int, run: int, result: BlockResult) -> None:
@@ -134,7 +172,11 @@ def _finish_block(
     graph, row = session.graph, block.row
     recording.members_finished(state, session, worker, block, start, result, is_announced=is_announced)
     seconds = sum(result.durations)
-    completion.succeeded(session, worker, row, start, seconds / block.count, None)
+    if block.link is None:
+        completion.succeeded(session, worker, row, start, seconds / block.count, None)
+    else:
+        completion.ended_well(session, worker, row, start, seconds / block.count)
+        learn(session, block, result.durations)
     block.results = Results(result)
     block.args = None
     for index in block.claimed:
@@ -185,6 +227,6 @@ def task_failed(state: ServerState, session: Session, worker: Worker, message: T
     unassign(session, worker, row)
     session.groups[session.graph.group[row]].one_by_one = True
     note(state, session, row, f"a block failed on {worker.worker_id}: {one_line(message.failure['message'])}")
-    for task in dissolve(session, block):
+    for task in dissolve(state, session, block):
         session.returned[task] = session.returned.get(task, 0) + 1
         back_to_waiting(state, session, task)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import accumulate
 from operator import sub
 from typing import TYPE_CHECKING
 
 from rain.common.blocks import BlockResult, joined
+from rain.common.links import Link
 from rain.common.number_columns import WIDTH, column_value
+from rain.common.structs import dataclass
 from rain.protocol.messages import KEEP
+from rain.server.core import linked
 from rain.server.core.graph import (
     CONSTANT,
     FINISHED,
@@ -30,12 +33,14 @@ from rain.server.core.graph import (
     UNFINISHED,
     Graph,
 )
+from rain.server.core.linked import template_of
 from rain.server.core.numbering import TaskArray
 from rain.server.core.story import inherit
 from rain.server.core.waits import watch_again
 
 if TYPE_CHECKING:
     from rain.common.failure import Failure
+    from rain.common.number_arguments import NumberArguments
     from rain.server.core.session import Session
     from rain.server.core.state import ServerState
 
@@ -69,6 +74,27 @@ class Arguments:
     def size(self, position: int, count: int) -> int:
         """Bytes of those of several members."""
         return self._offsets[position + count] - self._offsets[position]
+
+
+class NumberColumn:
+    """The same for members that get one number each."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: NumberArguments) -> None:
+        self._numbers = numbers
+
+    def one(self, position: int) -> bytes:
+        """Those of one member."""
+        return self._numbers[position]
+
+    def some(self, position: int, count: int) -> bytes:
+        """Those of several members, as a marked column."""
+        return self._numbers[position : position + count].marked()
+
+    def size(self, _position: int, count: int) -> int:
+        """Bytes of those of several members."""
+        return WIDTH * count
 
 
 class Results:
@@ -148,7 +174,8 @@ class Block:
 
     row: its row. args: arguments of the block it was cut from, whose first member was `origin`; None once finished or
     ended. keep: whether the outputs are kept, but for the positions `unkept`. claimed: rows of outputs by position.
-    results: once finished.
+    results: once finished. link: what members from `origin` on use of each other, None if nothing; groups: their
+    duration groups, with the number of members.
     """
 
     row: int
@@ -156,11 +183,13 @@ class Block:
     start: int
     count: int
     keep: bool
-    args: Arguments | None
+    args: Arguments | NumberColumn | None
     origin: int
     unkept: set[int] = field(default_factory=set)
     claimed: dict[int, int] = field(default_factory=dict)
     results: Results | None = None
+    link: Link | None = None
+    groups: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def task(self) -> int:
@@ -174,15 +203,16 @@ class Block:
 
     @property
     def packed_args(self) -> bytes:
-        """The arguments of all members as one packed list."""
+        """The arguments of all members as one packed list, or as a marked column."""
         assert self.args is not None
         return self.args.some(self.start - self.origin, self.count)
 
     @property
-    def args_size(self) -> int:
-        """Bytes of the arguments."""
+    def sent_size(self) -> int:
+        """Bytes of the arguments and the link."""
         assert self.args is not None
-        return self.args.size(self.start - self.origin, self.count)
+        size = self.args.size(self.start - self.origin, self.count)
+        return size if self.link is None else size + 2 * len(self.link.references) + 2 * self.count
 
     def is_kept(self, index: int) -> bool:
         """Whether the output of a member is kept."""
@@ -216,6 +246,8 @@ class Block:
 
 def part_size(state: ServerState, session: Session, block: Block) -> int:
     """How many members to assign together, 0 if they are to run one by one."""
+    if block.link is not None:
+        return block.count if linked.runs_whole(session, block) else 0
     graph = session.graph
     group, template = session.groups[graph.group[block.row]], session.templates[graph.template[block.row]]
     seconds = group.seconds
@@ -233,7 +265,10 @@ def part_size(state: ServerState, session: Session, block: Block) -> int:
 def cut(session: Session, block: Block, count: int) -> Block:
     """Make the first members a block of its own; returns it. What is left keeps the row."""
     graph, numbering = session.graph, session.graph.numbering
-    first = Block(_new_row(session, block), block.array, block.start, count, block.keep, block.args, block.origin)
+    row = new_row(session, block.row)
+    graph.copy_inputs(block.row, row)
+    first = Block(row, block.array, block.start, count, block.keep, block.args, block.origin)
+    first.link, first.groups = block.link, block.groups
     stop = block.start + count
     first.unkept = {index for index in block.unkept if index < stop}
     block.unkept -= first.unkept
@@ -254,15 +289,14 @@ def cut(session: Session, block: Block, count: int) -> Block:
     return first
 
 
-def _new_row(session: Session, block: Block) -> int:
-    """A row for tasks like the block: same state, run, inputs and template."""
-    graph, old = session.graph, block.row
+def new_row(session: Session, old: int) -> int:
+    """A row for tasks like those of a block's row: same state, run and template."""
+    graph = session.graph
     row = len(graph)
     graph.grow(row + 1)
     graph.kind[row] = TASK
     for column in (graph.state, graph.template, graph.group, graph.run, graph.level, graph.missing):
         column[row] = column[old]
-    graph.copy_inputs(old, row)
     session.unfinished += 1
     if graph.state[row] == READY:
         session.ready += 1
@@ -286,9 +320,11 @@ def single_out(session: Session, block: Block, count: int) -> list[int]:
     assert old_args is not None
     for index in range(start, start + count):
         is_last = index == start + block.count - 1
-        row = block.row if is_last else _new_row(session, block)
+        row = block.row if is_last else new_row(session, block.row)
+        if not is_last:
+            graph.copy_inputs(block.row, row)
         graph.args[row] = old_args.one(index - block.origin)
-        output = block.claimed.pop(index, 0) or _new_output(session, block, index)
+        output = block.claimed.pop(index, 0) or new_output(session, block, index)
         graph.producer[output] = row
         graph.set_outputs(row, (output,))
         for number, single in ((members.task(index), row), (members.output(index), output)):
@@ -310,7 +346,8 @@ def single_out(session: Session, block: Block, count: int) -> list[int]:
     return rows
 
 
-def _new_output(session: Session, block: Block, index: int) -> int:
+def new_output(session: Session, block: Block, index: int) -> int:
+    """A row for the output of a member, not finished."""
     graph = session.graph
     row = len(graph)
     graph.grow(row + 1)
@@ -323,11 +360,11 @@ def _new_output(session: Session, block: Block, index: int) -> int:
 def claim(session: Session, block: Block, index: int) -> int:
     """The output of this member becomes an input of other tasks: returns the row for it."""
     graph, numbering = session.graph, session.graph.numbering
-    row = _new_output(session, block, index)
+    row = new_output(session, block, index)
     number = block.array.output(index)
     numbering.single[number] = row
     numbering.set_id(row, number)
-    spec = spec_of_output(session, block)
+    spec = spec_of_output(session, block, index)
     if spec is not None:
         graph.spec[row] = spec
     block.claimed[index] = row
@@ -347,9 +384,9 @@ def failure_of_member(failure: Failure, block: Block, index: int) -> Failure:
     return failure if failure.task != block.task else replace(failure, task=block.array.task(index))
 
 
-def spec_of_output(session: Session, block: Block) -> bytes | None:
-    """The packed spec of the outputs."""
-    specs = session.templates[session.graph.template[block.row]].output_specs
+def spec_of_output(session: Session, block: Block, index: int) -> bytes | None:
+    """The packed spec of the output of a member."""
+    specs = session.templates[template_of(session, block, index)].output_specs
     return specs[0] if specs else None
 
 
@@ -368,17 +405,6 @@ def settle_claim(graph: Graph, block: Block, index: int) -> int:
     return row
 
 
-def dissolve(session: Session, block: Block) -> list[int]:
-    """All members become tasks of their own that wait; no worker has the block (any more). Returns their rows."""
-    rows = single_out(session, block, block.count)
-    states = session.graph.state
-    for row in rows:
-        if states[row] == READY:
-            session.ready -= 1
-        states[row] = NOT_ASSIGNED
-    return rows
-
-
 def expected_seconds(session: Session, row: int) -> float:
     """Seconds to reckon with for a task or a block."""
     graph = session.graph
@@ -386,6 +412,8 @@ def expected_seconds(session: Session, row: int) -> float:
     block = graph.blocks.get(row) if graph.blocks else None
     if block is None:
         return group.expected
+    if block.link is not None:
+        return linked.expected_seconds(session, block)
     return block.count * max(group.seconds or 0.0, SHORTEST_MEMBER)
 
 
@@ -396,7 +424,8 @@ def leave_run(session: Session, block: Block) -> int:
     """
     graph, numbering = session.graph, session.graph.numbering
     ghost = block.row
-    block.row = _new_row(session, block)
+    block.row = new_row(session, ghost)
+    graph.copy_inputs(ghost, block.row)
     graph.state[block.row] = NOT_ASSIGNED
     del graph.blocks[ghost]
     graph.blocks[block.row] = block

@@ -107,17 +107,23 @@ def task_done(state: ServerState, session: Session, worker: Worker, message: Tas
 def succeeded(session: Session, worker: Worker, task: int, start: float, duration: float, info: bytes | None) -> None:
     """Record the end of a successful run of a task."""
     graph = session.graph
-    graph.state[task] = TASK_FINISHED
-    session.unfinished -= 1
-    graph.start[task] = start
-    graph.duration[task] = duration
-    graph.last_worker[task] = worker.incarnation
+    ended_well(session, worker, task, start, duration)
     if info == CACHED_INFO:  # nothing ran
         session.returned[task] = session.returned.get(task, 0) + 1
     else:
         session.groups[graph.group[task]].add(duration)
     if info is not None:
         graph.info[task] = info
+
+
+def ended_well(session: Session, worker: Worker, task: int, start: float, duration: float) -> None:
+    """The task, or block, is finished."""
+    graph = session.graph
+    graph.state[task] = TASK_FINISHED
+    session.unfinished -= 1
+    graph.start[task] = start
+    graph.duration[task] = duration
+    graph.last_worker[task] = worker.incarnation
 
 
 def commit_outputs(

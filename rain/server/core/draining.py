@@ -6,10 +6,10 @@ objects that only it holds are copied to other workers; then it is told to stop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain.common.failure import Failure
+from rain.common.structs import dataclass
 from rain.protocol.messages import Accepted, StopWorker
 from rain.server.core import recording
 from rain.server.core.assign import assignment_message

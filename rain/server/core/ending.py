@@ -12,7 +12,8 @@ from rain.common.failure import Failure
 from rain.protocol.messages import Cancel, Cancelled, CancelTasks, TasksStopped
 from rain.server.core import recording
 from rain.server.core.ahead import leave_worker
-from rain.server.core.blocks import dissolve, failure_of_member, leave_run
+from rain.server.core.blocks import failure_of_member, leave_run
+from rain.server.core.dissolving import dissolve
 from rain.server.core.graph import (
     ABORTED,
     ABSENT,
@@ -60,13 +61,46 @@ def fail_in_place(state: ServerState, session: Session, task: int, failure: Fail
 def abort_submitted(state: ServerState, session: Session, tasks: list[int]) -> None:
     """Tasks just submitted whose inputs can never come."""
     graph = session.graph
+    hopeless: list[int] = []
     for task in tasks:
-        blamed = [obj for obj in graph.inputs[task] if graph.state[obj] == OBJECT_ABORTED]
-        if blamed and graph.state[task] < TASK_FINISHED:
-            failure = session.blame[blamed[0]]
+        blamed = _aborted_input(graph, task)
+        if blamed is not None:
+            hopeless += _apart(state, session, task, session.blame[blamed])
+    for task in hopeless:
+        blamed = _aborted_input(graph, task)
+        if blamed is not None and graph.state[task] < TASK_FINISHED:
+            failure = session.blame[blamed]
             _end(state, session, task, ABORTED, failure)
             _abort_dependents(state, session, [task], failure)
     _session_done(state, session)
+
+
+def _aborted_input(graph: Graph, task: int) -> int | None:
+    return next((obj for obj in graph.inputs[task] if graph.state[obj] == OBJECT_ABORTED), None)
+
+
+def _apart(state: ServerState, session: Session, task: int, failure: Failure) -> list[int]:
+    """The task; instead of a linked block its members, not all of which need the input that will never come."""
+    graph = session.graph
+    block = graph.blocks.get(task)
+    if block is None or block.link is None:
+        return [task]
+    if graph.state[task] in (ASSIGNED, RUNNING):
+        _end(state, session, leave_run(session, block), CANCELLED, failure)
+    rows = dissolve(state, session, block)
+    for row in rows:
+        if not graph.missing[row]:
+            state.make_ready(session, row)
+    return rows
+
+
+def _that_need(state: ServerState, session: Session, obj: int, failure: Failure) -> list[int]:
+    """Tasks and blocks that need an object which will never come."""
+    graph = session.graph
+    for task in list(graph.consumers_of(obj)):
+        if graph.state[task] < TASK_FINISHED:
+            _apart(state, session, task, failure)
+    return [task for task in graph.consumers_of(obj) if graph.state[task] < TASK_FINISHED]
 
 
 def abort_lost_object(state: ServerState, session: Session, obj: int) -> None:
@@ -75,7 +109,7 @@ def abort_lost_object(state: ServerState, session: Session, obj: int) -> None:
     failure = session.blame.get(obj) or session.blame[graph.producer[obj]]
     graph.state[obj] = OBJECT_ABORTED
     session.blame[obj] = failure
-    consumers = [task for task in graph.consumers_of(obj) if graph.state[task] < TASK_FINISHED]
+    consumers = _that_need(state, session, obj, failure)
     for task in consumers:
         _end(state, session, task, ABORTED, failure)
     notify(state, session, obj)
@@ -95,10 +129,9 @@ def _abort_dependents(state: ServerState, session: Session, ended: list[int], fa
             reason = _of_member(graph, task, obj, blamed)
             graph.state[obj] = OBJECT_ABORTED
             session.blame[obj] = reason
-            for consumer in graph.consumers_of(obj):
-                if graph.state[consumer] < TASK_FINISHED:
-                    _end(state, session, consumer, ABORTED, reason)
-                    stack.append((consumer, reason))
+            for consumer in _that_need(state, session, obj, reason):
+                _end(state, session, consumer, ABORTED, reason)
+                stack.append((consumer, reason))
             notify(state, session, obj)
 
 
@@ -166,7 +199,7 @@ def cancel(state: ServerState, session: Session, client: ClientPeer, message: Ca
     ghosts: list[int] = []
     waiting: list[int] = []
     if message.ids:
-        asked = _rows_to_cancel(session, message.ids, ghosts, waiting)
+        asked = _rows_to_cancel(state, session, message.ids, ghosts, waiting)
     else:
         asked = graph.tasks()
     chosen = [task for task in asked if graph.state[task] < TASK_FINISHED]
@@ -202,7 +235,9 @@ def _not_task(session: Session, ids: array[int]) -> Failure | None:
     return None
 
 
-def _rows_to_cancel(session: Session, ids: array[int], ghosts: list[int], waiting: list[int]) -> list[int]:
+def _rows_to_cancel(
+    state: ServerState, session: Session, ids: array[int], ghosts: list[int], waiting: list[int]
+) -> list[int]:
     """Rows of tasks and whole blocks. A block of which only some members are asked for is taken apart: its members
     are added to `waiting`, and if it was assigned, what stands for its run to `ghosts`."""
     graph = session.graph
@@ -220,7 +255,7 @@ def _rows_to_cancel(session: Session, ids: array[int], ghosts: list[int], waitin
         if graph.state[block.row] in (ASSIGNED, RUNNING):
             ghosts.append(leave_run(session, block))
         first = block.start
-        members = dissolve(session, block)
+        members = dissolve(state, session, block)
         waiting += members
         rows.update(dict.fromkeys(members[index - first] for index in sorted(indices)))
     return list(rows)

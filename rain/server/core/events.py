@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from rain.common.structs import dataclass
 from rain.protocol.messages import Message
 
 

@@ -84,7 +84,7 @@ class _Answer:
         """Add the output of a member of a finished block."""
         assert block.results is not None
         position = index - block.start
-        self.specs.append(spec_of_output(self._session, block))
+        self.specs.append(spec_of_output(self._session, block, index))
         self.infos.append(block.results.info(position))
         self._add(block.results.size(position), block.results.value(position), 0)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.common.lines import one_line
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.protocol.messages import NetworkChecked, ProbePeers, ReadTaskLog, TaskLog
 from rain.server.core.ending import attempts
 from rain.server.core.explain import not_open

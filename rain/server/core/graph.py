@@ -186,6 +186,14 @@ class Graph:
         else:
             known.append(task)
 
+    def remove_consumer(self, obj: int, task: int) -> None:
+        """The task does not have the object as an input any more."""
+        known = self.consumers[obj]
+        if known == task:
+            self.consumers[obj] = None
+        elif known is not None and not isinstance(known, int):
+            known.remove(task)
+
     def consumers_of(self, obj: int) -> tuple[int, ...] | array[int]:
         """Tasks that have the object as an input."""
         known = self.consumers[obj]

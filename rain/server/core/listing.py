@@ -19,11 +19,12 @@ from rain.server.core.blocks import spec_of_output
 from rain.server.core.counts import Tally
 from rain.server.core.explain import not_open
 from rain.server.core.graph import FINISHED, OBJECT, OBJECT_ABORTED, REMOVED, RUNNING, TASK, TASK_FINISHED, UNFINISHED
+from rain.server.core.linked import template_of
 from rain.server.core.task_specs import packed_spec_of, producer_of, spec_of_packed
 from rain.server.core.waits import pieces_between
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rain.server.core.blocks import Block
     from rain.server.core.graph import Graph
@@ -120,10 +121,10 @@ def _kept_objects(session: Session) -> tuple[list[dict[str, Any]], int]:
     for block in graph.blocks.values():
         total += _kept_members(block)
         if block.keep:
-            label = labels[spec_of_output(session, block)]
             members = (n for n in range(block.start, block.start + block.count) if n not in block.claimed)
             for index in islice((n for n in members if n not in block.unkept), max(0, MANY - len(found))):
                 size = 0 if block.results is None else block.results.size(index - block.start)
+                label = labels[spec_of_output(session, block, index)]
                 found.append((block.array.output(index), label, size, block.state_of_output(graph, index)))
     entries = [
         {"id": number, "label": label, "size": size, "state": DataObjectState(status).name}
@@ -157,6 +158,7 @@ class _Tasks:
     def __init__(self, state: ServerState, session: Session, message: ListTasks) -> None:
         self._state = state
         self._session = session
+        self._graph = session.graph
         self._states = frozenset(message.states or map(int, TaskState))
         self._name = message.name
         self._size = 0
@@ -179,19 +181,27 @@ class _Tasks:
             if piece.block is None:
                 rows = range(piece.start, piece.stop)
                 yield from ((piece, row) for row in rows if kinds[row] == TASK and self._wants(row))
-            elif piece.is_task and self._wants(piece.block.row):
-                yield from ((piece, index) for index in range(piece.start, piece.stop))
+            elif piece.is_task and self._graph.state[piece.block.row] in self._states:
+                members = range(piece.start, piece.stop)
+                if self._name:
+                    yield from ((piece, index) for index in members if self._is_named(self._of(piece.block, index)))
+                else:
+                    yield from ((piece, index) for index in members)
 
     def _wants(self, row: int) -> bool:
-        graph = self._session.graph
-        if graph.state[row] not in self._states:
-            return False
-        return not self._name or self._session.templates[graph.template[row]].name == self._name
+        graph = self._graph
+        return graph.state[row] in self._states and (not self._name or self._is_named(graph.template[row]))
 
-    def add(self, number: int, row: int, start: float, duration: float) -> None:
+    def _is_named(self, template: int) -> bool:
+        return self._session.templates[template].name == self._name
+
+    def _of(self, block: Block, index: int) -> int:
+        return template_of(self._session, block, index)
+
+    def add(self, number: int, row: int, template_number: int, start: float, duration: float) -> None:
         """Add a task, or a member of the block with this row."""
         graph = self._session.graph
-        template = self._session.templates[graph.template[row]]
+        template = self._session.templates[template_number]
         worker = self._state.worker_id(graph.worker[row] or graph.last_worker[row])
         self.ids.append(number)
         self.states.append(graph.state[row])
@@ -210,7 +220,7 @@ class _Tasks:
             start, duration = graph.start[row], graph.duration[row]
         elif status == RUNNING and row in self._session.began:
             duration = self._state.now - self._session.began[row]
-        self.add(graph.numbering.id(row), row, start, duration)
+        self.add(graph.numbering.id(row), row, graph.template[row], start, duration)
 
     def add_member(self, block: Block, index: int) -> None:
         """Add a member of a block."""
@@ -218,7 +228,7 @@ class _Tasks:
         start = duration = 0.0
         if results is not None and graph.state[block.row] == TASK_FINISHED:
             start, duration = graph.start[block.row] + results.begin(position), results.durations[position]
-        self.add(block.array.task(index), block.row, start, duration)
+        self.add(block.array.task(index), block.row, self._of(block, index), start, duration)
 
 
 def list_tasks(state: ServerState, session: Session, client: ClientPeer, message: ListTasks) -> None:
@@ -256,13 +266,18 @@ class _Objects:
             block, positions = piece.block, range(piece.start, piece.stop)
             if block is None:
                 rows = (row for row in positions if graph.kind[row] == OBJECT and graph.is_kept(row) in wanted)
-                yield from ((piece, row) for row in rows if self._has_label(packed_spec_of, row))
-            elif not piece.is_task and self._has_label(spec_of_output, block):
-                yield from ((piece, index) for index in positions if block.is_kept(index) in wanted)
+                yield from ((piece, row) for row in rows if self._has_label(None, row))
+            elif not piece.is_task:
+                members = (index for index in positions if block.is_kept(index) in wanted)
+                yield from ((piece, index) for index in members if self._has_label(block, index))
 
-    def _has_label(self, spec_of: Callable[[Session, T], bytes | None], thing: T) -> bool:
-        """Whether it has the wanted label; without one there is no need to look at its spec."""
-        return not self._label or self._labels[spec_of(self._session, thing)] == self._label
+    def _has_label(self, block: Block | None, position: int) -> bool:
+        """Whether an object or the output of a member has the wanted label; without one nobody looks at its spec."""
+        if not self._label:
+            return True
+        session = self._session
+        spec = packed_spec_of(session, position) if block is None else spec_of_output(session, block, position)
+        return self._labels[spec] == self._label
 
     def add_row(self, row: int) -> None:
         """Add an object."""
@@ -273,7 +288,7 @@ class _Objects:
     def add_member(self, block: Block, index: int) -> None:
         """Add the output of a member of a block."""
         label, status = (
-            self._labels[spec_of_output(self._session, block)],
+            self._labels[spec_of_output(self._session, block, index)],
             block.state_of_output(self._session.graph, index),
         )
         size = block.results.size(index - block.start) if block.results is not None else 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.server.core import recording
 from rain.server.core.counts import count_tasks
 from rain.server.core.lies import ReportError

@@ -107,6 +107,8 @@ class Numbering:
         # Segments with rows by rising first row.
         self._row_starts = [0]
         self._row_shifts = [0]
+        self._last_ids = array("I")
+        self._last_spans: list[tuple[int, int]] = []
         self.end = 0
         """The first id behind all that are numbered; meaningful once there is an array."""
 
@@ -207,7 +209,9 @@ class Numbering:
 
     def pieces(self, ids: array[int]) -> Iterator[Piece]:
         """What these ids are, in order. An id that belongs to nothing comes as a row that nothing has."""
-        for first, stop in spans(ids):
+        if ids is not self._last_ids:  # each request asks several times
+            self._last_ids, self._last_spans = ids, list(spans(ids))
+        for first, stop in self._last_spans:
             yield from self.between(first, stop)
 
     def between(self, first: int, stop: int) -> Iterator[Piece]:
@@ -249,7 +253,7 @@ UNKNOWN = 1 << 40
 def spans(ids: array[int]) -> Iterator[tuple[int, int]]:
     """Runs of neighbouring ids, in the order given: (first, behind the last)."""
     count = len(ids)
-    if count and ids[-1] - ids[0] == count - 1 and ids == array("I", range(ids[0], ids[0] + count)):
+    if count and ids[-1] - ids[0] == count - 1 and ids.tobytes() == array("I", range(ids[0], ids[0] + count)).tobytes():
         yield ids[0], ids[0] + count
         return
     first = stop = -1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rain.common.failure import Failure
 from rain.protocol.messages import WithdrawTasks
 from rain.server.core import recording
-from rain.server.core.blocks import dissolve
 from rain.server.core.completion import back_to_waiting
+from rain.server.core.dissolving import dissolve
 from rain.server.core.ending import abort_lost_object, run_is_gone
 from rain.server.core.failing import fail_session, fail_task
 from rain.server.core.graph import (
@@ -98,7 +98,7 @@ def _take_back(state: ServerState, session: Session, worker: Worker, reason: str
             recording.task_runs_again(state, session, task, f"{worker.worker_id} was lost: {reason}")
         block = graph.blocks.get(task)
         # Which member was running is not known: each may have brought the worker down.
-        suspects = [task] if block is None or not was_running else dissolve(session, block)
+        suspects = [task] if block is None or not was_running else dissolve(state, session, block)
         tasks += suspects
         for suspect in suspects:
             if not was_running:

@@ -7,11 +7,16 @@ checked and applied like any other.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field, replace
+from bisect import bisect_right
+from dataclasses import field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from rain.common.links import Link
+from rain.common.number_arguments import NumberArguments
+from rain.common.structs import dataclass
 from rain.protocol.messages import INLINE, KEEP, SAME, SubmitBlock, SubmitChunk
-from rain.server.core.blocks import Arguments, Block, claim
+from rain.server.core.blocks import Arguments, Block, NumberColumn, claim
 from rain.server.core.graph import MAX_ID
 from rain.server.core.numbering import Numbering, TaskArray
 from rain.server.core.staging import InvalidSubmitError
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from rain.server.core.session import Session
 
+_start = attrgetter("start")
 MAX_GAP = 1 << 20
 """Ids that may be left out in one submit."""
 
@@ -137,24 +143,43 @@ class _Renumbering:
         for block in blocks:
             members = self._numbering.array_of(block.first)
             assert members is not None
-            arguments = Arguments(block.args, block.arg_sizes)
-            added = Block(self._row, members, block.start, len(block.arg_sizes), block.keep, arguments, block.start)
+            arguments = (
+                NumberColumn(NumberArguments(block.column, block.args))
+                if block.column
+                else Arguments(block.args, block.arg_sizes)
+            )
+            count = len(block.arg_sizes)
+            added = Block(self._row, members, block.start, count, block.keep, arguments, block.start)
+            if block.link:
+                added.link = self._link(block)
+                added.unkept = {block.start + k for k, flags in enumerate(block.keeps) if not flags & KEEP}
             self.result.blocks.append(added)
             self.result.names[self._row] = added.task
             self._row += 1
+
+    def _link(self, block: SubmitBlock) -> Link:
+        try:
+            return Link.unpack(block.link, len(block.arg_sizes), len(block.inputs))
+        except ValueError as error:
+            name = self._name(block.first + block.start)
+            raise InvalidSubmitError(f"the linked block of data object {name}: {error}") from error
 
     def _claim_new(self, staged: list[SubmitChunk | SubmitBlock]) -> None:
         """Outputs of blocks of this submit that are inputs in it."""
         blocks = self.result.blocks
         if not blocks:
             return
+        by_array: dict[TaskArray, list[Block]] = {}
+        for block in blocks:
+            by_array.setdefault(block.array, []).append(block)
         for number in _distinct_inputs(staged, min(block.array.first for block in blocks)):
             found = self._numbering.array_of(number)
             if found is None or not 0 <= number - found.first < found.members:
                 continue
             index = number - found.first
-            block = next((b for b in blocks if b.array is found and b.start <= index < b.start + b.count), None)
-            if block is not None:
+            own = by_array.get(found)
+            if own is not None:
+                block = own[bisect_right(own, index, key=_start) - 1]
                 block.claimed[index] = self.result.claimed[number] = self._row
                 self.result.names[self._row] = number
                 self._row += 1
@@ -172,7 +197,8 @@ class _Renumbering:
         )
 
     def _block(self, block: SubmitBlock, added: Block) -> SubmitChunk:
-        claimed = array("I", [added.claimed[index] for index in sorted(added.claimed)])
+        indices = sorted(added.claimed)
+        claimed = array("I", [added.claimed[index] for index in indices])
         nothing = array("I")
         return SubmitChunk(
             block.session,
@@ -184,7 +210,7 @@ class _Renumbering:
             inputs=self._known(block.inputs),
             output_counts=array("I", [len(claimed)]),
             outputs=claimed,
-            output_flags=bytes([KEEP if block.keep else 0]) * len(claimed),
+            output_flags=bytes([KEEP if added.is_kept(index) else 0 for index in indices]),
             objects=nothing,
             object_flags=b"",
             object_specs=[],

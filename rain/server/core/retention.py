@@ -31,7 +31,7 @@ def object_unneeded(state: ServerState, session: Session, obj: int) -> None:
     if not graph.flags[obj] & CONSTANT:
         graph.value[obj] = None
     if not graph.pins[obj]:
-        _release(state, session, [obj])
+        release(state, session, [obj])
 
 
 def inputs_consumed(state: ServerState, session: Session, task: int) -> None:
@@ -47,10 +47,10 @@ def inputs_consumed(state: ServerState, session: Session, task: int) -> None:
 
 def task_will_not_run_again(state: ServerState, session: Session, task: int) -> None:
     """It failed or was stopped for good, or succeeded and has no outputs that could be lost."""
-    _release(state, session, _unpin_inputs(session, task))
+    release(state, session, _unpin_inputs(session, task))
 
 
-def _release(state: ServerState, session: Session, dead: list[int]) -> None:
+def release(state: ServerState, session: Session, dead: list[int]) -> None:
     """Follow the lineage of dead objects upwards."""
     graph = session.graph
     while dead:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from rain.common.failure import Failure
+from rain.common.structs import dataclass
 from rain.common.task_template import read_template_map
 from rain.protocol.messages import WAIT_ALL
 from rain.server.core.graph import Graph

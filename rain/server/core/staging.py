@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from rain.common.structs import dataclass
 from rain.protocol.messages import SubmitBlock, SubmitChunk
 
 

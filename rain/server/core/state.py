@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from rain.common.failure import Failure
 from rain.common.states import TaskState
+from rain.common.structs import dataclass
 from rain.protocol.messages import DeleteObjects, Message, Refused
 from rain.server.core import recording
 from rain.server.core.actions import Log, Send, ServerAction

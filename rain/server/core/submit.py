@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rain.protocol.messages import INLINE, KEEP, UPLOADED
 from rain.server.core import recording
 from rain.server.core.actions import ShareConstant, WriteConstant
+from rain.server.core.blocks import spec_of_output
 from rain.server.core.ending import abort_submitted
 from rain.server.core.graph import AT_STORE, CONSTANT, FINISHED, NOT_ASSIGNED, OBJECT, TASK, UNFINISHED
 from rain.server.core.placing import place_constants
 from rain.server.core.plan import Plan
 from rain.server.core.renumber import Renumbered, renumber
 from rain.server.core.retention import object_unneeded
-from rain.server.core.session import DurationGroup, Session
+from rain.server.core.session import DurationGroup, Session, Template
 from rain.server.core.staging import InvalidSubmitError, StagedSubmit
 
 if TYPE_CHECKING:
     from rain.protocol.messages import SubmitBlock, SubmitChunk
+    from rain.server.core.blocks import Block
     from rain.server.core.state import ServerState
 
 
@@ -44,21 +47,26 @@ def commit(state: ServerState, session: Session) -> None:
     _check_arrays(session, plan, renumbered)
     renumbered.commit(session)
     recording.submitted(state, session, len(session.templates), staged.chunks)
-    _apply(state, session, plan)
+    _apply(state, session, plan, [block for block in renumbered.blocks if block.link is not None])
 
 
 def _check_arrays(session: Session, plan: Plan, renumbered: Renumbered) -> None:
     """The template of an array has one output."""
     templates = [*session.templates, *plan.templates] if renumbered.blocks else []
+    links = {block.row: block.link for block in renumbered.blocks if block.link is not None}
     for chunk in renumbered.chunks if renumbered.blocks else ():
         if chunk.tasks and renumbered.names.get(chunk.tasks[0]) is not None:
-            template = templates[chunk.task_templates[0]]
-            if len(template.output_specs) != 1:
-                name = f"{session.number}/{renumbered.id(chunk.tasks[0])}"
+            row = chunk.tasks[0]
+            used = links[row].templates if row in links else [chunk.task_templates[0]]
+            if not all(number < len(templates) and len(templates[number].output_specs) == 1 for number in used):
+                name = f"{session.number}/{renumbered.id(row)}"
                 raise InvalidSubmitError(f"the members of the task array of {name} do not have one output")
+            if row in links and (links[row].template(0) != chunk.task_templates[0] or not _are_calls(templates, used)):
+                name = f"{session.number}/{renumbered.id(row)}"
+                raise InvalidSubmitError(f"the members of the linked block of {name} are not calls of Python functions")
 
 
-def _apply(state: ServerState, session: Session, plan: Plan) -> None:
+def _apply(state: ServerState, session: Session, plan: Plan, linked: list[Block]) -> None:
     graph = session.graph
     graph.grow(plan.highest + 1)
     session.templates += plan.templates
@@ -72,6 +80,8 @@ def _apply(state: ServerState, session: Session, plan: Plan) -> None:
     for number, source in plan.same.items():
         _share_constant(state, session, number, source)
     _apply_tasks(session, plan)
+    for block in linked:
+        _apply_link(session, block)
     session.unfinished += len(plan.inputs)
     if state.options.test_mode and plan.specs:
         place_constants(state, session, plan.specs)
@@ -149,10 +159,32 @@ def _apply_tasks(session: Session, plan: Plan) -> None:
         graph.group[task] = groups[2]
 
 
+def _apply_link(session: Session, block: Block) -> None:
+    graph, link = session.graph, block.link
+    assert link is not None
+    inputs = graph.inputs[block.row]
+    kind = session.templates[link.templates[0]].type
+    counts = Counter(link.functions())
+    block.groups = [(_group_of(session, (kind, inputs[one])), count) for one, count in counts.items()]
+    graph.group[block.row] = block.groups[0][0]
+    for index, row in block.claimed.items():
+        spec = spec_of_output(session, block, index)
+        if spec is not None:
+            graph.spec[row] = spec
+
+
+def _are_calls(templates: list[Template], used: list[int]) -> bool:
+    """Whether these are calls of Python functions, of one type."""
+    return templates[used[0]].is_python and len({templates[number].type for number in used}) == 1
+
+
 def _group(session: Session, number: int, inputs: tuple[int, ...]) -> int:
     """Tasks with the same function are expected to take the same time, others by template."""
     template = session.templates[number]
-    key = (template.type, inputs[0]) if template.is_python and inputs else number
+    return _group_of(session, (template.type, inputs[0]) if template.is_python and inputs else number)
+
+
+def _group_of(session: Session, key: tuple[str, int] | int) -> int:
     group = session.group_keys.get(key)
     if group is None:
         group = session.group_keys[key] = len(session.groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -10,7 +9,9 @@ import msgpack
 from rain.common.task_template import read_spec_map
 from rain.common.unpacking import unpack_bounded
 from rain.protocol.messages import GetSpecs, Specs
+from rain.server.core.blocks import spec_of_output
 from rain.server.core.graph import REMOVED, TASK, TASK_FINISHED
+from rain.server.core.linked import inputs_of, template_of
 from rain.server.core.waits import pieces_of, unknown_id
 
 if TYPE_CHECKING:
@@ -60,30 +61,32 @@ class _Reader:
         block, index, is_task = member
         members = block.array
         if not is_task:
-            spec = spec_of_packed(_template_output(self._session, block.row, 0))
+            spec = spec_of_packed(spec_of_output(self._session, block, index))
             spec |= {"id": number, "producer": members.task(index)}
             return spec | {"kept": True} if block.is_kept(index) else spec
         args = None if block.args is None else block.args.one(index - block.origin)
-        return self._described(block.row, number, array("I", [members.output(index)]), args)
+        template, inputs = template_of(self._session, block, index), inputs_of(self._session, block, index)
+        return self._described(block.row, template, number, inputs, [members.output(index)], args)
 
     def _task(self, row: int) -> dict[str, Any]:
         graph = self._session.graph
-        outputs = graph.numbering.ids(graph.outputs_of(row))
-        return self._described(row, graph.numbering.id(row), outputs, graph.args[row])
+        outputs = list(graph.numbering.ids(graph.outputs_of(row)))
+        inputs = list(graph.numbering.ids(graph.inputs[row]))
+        return self._described(row, graph.template[row], graph.numbering.id(row), inputs, outputs, graph.args[row])
 
-    def _described(self, row: int, number: int, outputs: array[int], args: bytes | None) -> dict[str, Any]:
+    def _described(
+        self, row: int, template_number: int, number: int, inputs: list[int], outputs: list[int], args: bytes | None
+    ) -> dict[str, Any]:
         """The spec of the task `number`, which has what is in `row`, or is a member of the block there."""
-        graph = self._session.graph
-        template = self._template(graph.template[row])
-        inputs = graph.numbering.ids(graph.inputs[row])
+        template = self._template(template_number)
         spec = {name: template[name] for name in _OF_TEMPLATE if template.get(name) is not None}
-        spec |= {"id": number, "inputs": list(inputs), "outputs": list(outputs)}
+        spec |= {"id": number, "inputs": inputs, "outputs": outputs}
         labels = template.get("labels")
         if labels and inputs:
             spec["input_labels"] = labels
         if "config" in template:
             spec["config"] = template["config"]
-        elif args is not None and not self._session.templates[graph.template[row]].is_python:
+        elif args is not None and not self._session.templates[template_number].is_python:
             spec["config"] = unpack_bounded(args)
         if _is_released(self._session, row):
             spec["released"] = True

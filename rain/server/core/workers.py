@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from rain.common.structs import dataclass
 from rain.server.core.story import Story, new_story
 from rain.server.scheduler.resources import Request
 

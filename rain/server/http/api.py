@@ -6,9 +6,9 @@ import codecs
 import math
 import time
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rain.common.structs import dataclass
 from rain.dashboard.states import UnknownError
 from rain.protocol.messages import Explain, GetTaskLog
 from rain.server.http.handler import JSON, BaseHandler, Problem, answer_of, as_json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import platform
+import sys
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rain.protocol.messages import Heartbeat, Refused
@@ -71,7 +71,7 @@ class Asker:
             NoAnswer: there is none.
         """
         if self._handler is None:
-            self._handler = self._shell.accept(self, "http", platform.python_version())
+            self._handler = self._shell.accept(self, "http", sys.version.split()[0])
         self._last_seq += 1
         seq = self._last_seq
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from dataclasses import dataclass
 
+from rain.common.structs import dataclass
 from rain.net.address import DEFAULT_HOST, DEFAULT_HTTP_PORT, Address
 from rain.net.listener import bind
 from rain.net.sockets import bind_listening, cannot_listen

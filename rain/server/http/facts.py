@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from rain.common.structs import dataclass
 from rain.server.core.monitoring import Metrics
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from rain.common.structs import dataclass
 from rain.server.http.peers import parse_ip
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import errno
 import logging
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rain.common.structs import dataclass
 from rain.server.http.gate import Gate
 
 if TYPE_CHECKING:

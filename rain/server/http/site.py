@@ -29,9 +29,7 @@ class Site:
         open_log: as in `LogView`.
     """
 
-    def __init__(
-        self, facts: Facts, gate: Gate, shell: Shell, open_log: Callable[[], tuple[Reader, Overview]]
-    ) -> None:
+    def __init__(self, facts: Facts, gate: Gate, shell: Shell, open_log: Callable[[], tuple[Reader, Overview]]) -> None:
         self.facts = facts
         self.gate = gate
         self.connections = Connections()

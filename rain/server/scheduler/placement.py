@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rain.server.core.ahead import MOST_INPUTS, dependents
 from rain.server.core.assign import assign, assign_ahead, assignment_message, portions
 from rain.server.core.blocks import cut, part_size, single_out
+from rain.server.core.dissolving import dissolve
 from rain.server.core.graph import NOT_ASSIGNED
 from rain.server.core.session import UNKNOWN_DURATION, Session
 from rain.server.scheduler.queues import ClassQueue, split
@@ -121,8 +122,16 @@ def _take_from_block(
     block: Block,
     tasks: list[int],
 ) -> None:
-    """Assign part of the block at the head of the queue, or some of its members one by one."""
+    """Assign part of the block at the head of the queue, or some of its members one by one. A linked block is assigned
+    as a whole, or its members are queued by themselves."""
     size = part_size(state, session, block)
+    if not size and block.link is not None:
+        queue.pop()
+        rows = _dissolve(state, choice, session, worker, block)
+        for row in rows:
+            assign(state, session, worker, row)
+        tasks += rows
+        return
     count = size or min(block.count, 1 + choice.followers(session, block.row, worker))
     if count == block.count:
         queue.pop()
@@ -133,6 +142,14 @@ def _take_from_block(
     for row in rows:
         assign(state, session, worker, row)
     tasks += rows
+
+
+def _dissolve(state: ServerState, choice: Choice, session: Session, worker: Worker, block: Block) -> list[int]:
+    """Queue the members of a linked block by themselves; returns those that the worker may have at once."""
+    ready = [row for row in dissolve(state, session, block) if not session.graph.missing[row]]
+    for row in ready:
+        state.make_ready(session, row)
+    return ready[: 1 + choice.followers(session, ready[0], worker)] if ready else []
 
 
 def _end_reservation(state: ServerState, request: Request) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rain.common.resources import CUSTOM_UNIT, Resources
+from rain.common.structs import dataclass
 from rain.common.units import format_size
 
 if TYPE_CHECKING:

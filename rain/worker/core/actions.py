@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from rain.common.structs import dataclass
 from rain.protocol.messages import ProbePeers, ReadTaskLog, WorkerMessage
 from rain.worker.core.events import ObjectKey, TaskKey
 
@@ -61,6 +61,20 @@ class RunInput:
     live: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RunLink:
+    """What the members of a linked block use of each other. packed: as the server sent it; templates: number and
+    unpacked map of each template; which: position among these of each member's, empty = all have the first."""
+
+    packed: bytes
+    templates: tuple[tuple[int, dict[str, Any]], ...]
+    which: bytes
+
+    def template(self, position: int) -> tuple[int, dict[str, Any]]:
+        """That of a member."""
+        return self.templates[self.which[position] if self.which else 0]
+
+
 @dataclass(slots=True)
 class Run:
     """One run of a task, as executors and built-ins need it.
@@ -69,7 +83,7 @@ class Run:
     args: packed config or arguments; outputs: object ids; gpus: the indices it may use (executors get them in their
     environment too); output_specs: packed specs of the outputs, None where the template's holds, empty = all do;
     members: of a block, which has the task and output ids of its first member and a list of packed arguments; 0: a
-    task. Not to be changed; not frozen because that costs a microsecond each.
+    task; link: of a linked block. Not to be changed; not frozen because that costs a microsecond each.
     """
 
     key: TaskKey
@@ -81,6 +95,7 @@ class Run:
     gpus: tuple[int, ...] = ()
     output_specs: tuple[bytes | None, ...] = ()
     members: int = 0
+    link: RunLink | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 from rain.common.failure import Failure
 from rain.worker.core.actions import FetchObject, StopFetch
 from rain.worker.core.model import EXPECTED, FETCHING, GONE, PRESENT, DataObject, Session, Task, Template
-from rain.worker.core.templates import is_directory, read_template
+from rain.worker.core.templates import is_directory, read_link, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rain.protocol.messages import AssignTasks
+    from rain.worker.core.actions import RunLink
     from rain.worker.core.dispatch import Dispatcher
     from rain.worker.core.lifecycle import Lifecycle
     from rain.worker.core.objects import ObjectTable
@@ -43,12 +44,12 @@ class Assigner:
             ValueError: the message contradicts itself; nothing has changed.
         """
         session = self._objects.sessions.get(message.session) or Session(message.session)
-        new_templates = self._check(session, message)
+        new_templates, links = self._check(session, message)
         self._objects.sessions[session.id] = session
         session.templates.update(new_templates)
         self._drop_superseded(session, message, now)
         fetches = self._take_inputs(session, message)
-        self._take_tasks(session, message, now)
+        self._take_tasks(session, message, links, now)
         session.solo.update(number for number in message.solo if number in session.tasks)
         self._refuse_infeasible(session, message, now)
         for obj, action in fetches:
@@ -61,7 +62,8 @@ class Assigner:
 
     # --- templates ---
 
-    def _check(self, session: Session, message: AssignTasks) -> dict[int, Template]:
+    def _check(self, session: Session, message: AssignTasks) -> tuple[dict[int, Template], dict[int, RunLink]]:
+        """New templates, and links of blocks by their task ids."""
         count, objects = len(message.tasks), len(message.objects)
         sound = (
             len(message.runs) == len(message.task_templates) == len(message.input_counts) == count
@@ -74,6 +76,7 @@ class Assigner:
             and len(message.holders) in (0, objects)
             and len(message.template_numbers) == len(message.templates)
             and len(message.members) in (0, count)
+            and len(message.links) in (0, count if message.members else 0)
             and len(message.output_specs) in (0, len(message.outputs))
         )
         if not sound:
@@ -82,6 +85,7 @@ class Assigner:
             is_directory(spec)
         queues = self._dispatcher.queues
         found: dict[int, Template] = {}
+        links: dict[int, RunLink] = {}
         try:
             for number, packed in zip(message.template_numbers, message.templates, strict=True):
                 if number not in session.templates and number not in found:
@@ -90,12 +94,12 @@ class Assigner:
             if unknown:
                 raise ValueError(f"an assignment of session {session.id} names unknown templates {sorted(unknown)}")
             if message.members:
-                _check_blocks(message, {**session.templates, **found})
+                links = _check_blocks(message, {**session.templates, **found})
         except ValueError:
             for template in found.values():
                 queues.released(template.queue)
             raise
-        return found
+        return found, links
 
     def _drop_superseded(self, session: Session, message: AssignTasks, now: float) -> None:
         """Before anything else, so that objects only they needed can come anew."""
@@ -148,7 +152,7 @@ class Assigner:
 
     # --- tasks ---
 
-    def _take_tasks(self, session: Session, message: AssignTasks, now: float) -> None:
+    def _take_tasks(self, session: Session, message: AssignTasks, links: dict[int, RunLink], now: float) -> None:
         tasks, objects, templates = session.tasks, session.objects, session.templates
         inputs, outputs, own_specs = message.inputs, message.outputs, message.output_specs
         link_inputs, link_output = self._link_inputs, self._link_output
@@ -192,7 +196,7 @@ class Assigner:
                     if input_count == 1:
                         single, single_id = task.inputs, numbers[0]
             if members:
-                task.members, task.first_output = members, outputs[output_start]
+                task.members, task.first_output, task.link = members, outputs[output_start], links.get(number)
             elif output_count == 1 and not own_specs and (object_id := outputs[output_start]) not in objects:
                 spec = template.output_specs[0] if template.output_specs else None
                 obj = objects[object_id] = DataObject((session_id, object_id), EXPECTED, spec, None, 0)
@@ -277,22 +281,38 @@ class Assigner:
                 self._lifecycle.fail(task, Failure("task", text, session.id, number, retriable=False), 0.0, 0.0, now)
 
 
-def _check_blocks(message: AssignTasks, templates: dict[int, Template]) -> None:
-    """Raises:
-    ValueError: a block is not one.
+def _check_blocks(message: AssignTasks, templates: dict[int, Template]) -> dict[int, RunLink]:
+    """Links of blocks by their task ids.
+
+    Raises:
+        ValueError: a block is not one.
     """
-    args = _padded(message.args, len(message.tasks), None)
-    columns = message.tasks, message.members, message.task_templates, message.output_counts, args
-    for number, members, template_number, output_count, packed in zip(*columns, strict=True):
-        template = templates[template_number]
-        if members and not (
-            template.queue.batched
-            and template.timeout is None
-            and len(template.output_specs) <= 1
-            and output_count == 1
-            and packed is not None
-        ):
+    count = len(message.tasks)
+    more = _padded(message.args, count, None), _padded(message.links, count, None)
+    columns = message.tasks, message.members, message.task_templates, message.input_counts, message.output_counts
+    links: dict[int, RunLink] = {}
+    for number, members, template_number, inputs, outputs, args, link in zip(*columns, *more, strict=True):
+        sound = not members or (_has_blocks(templates[template_number]) and outputs == 1 and args is not None)
+        if link is not None and sound:
+            try:
+                links[number] = read_link(link, members, inputs, templates)
+            except ValueError as error:
+                raise ValueError(f"{message.session}/{number} cannot be a linked block: {error}") from error
+            sound = _is_linked(links[number], templates[template_number], templates)
+        if not sound:
             raise ValueError(f"{message.session}/{number} cannot be a block")
+    return links
+
+
+def _has_blocks(template: Template) -> bool:
+    return template.queue.batched and template.timeout is None and len(template.output_specs) <= 1
+
+
+def _is_linked(link: RunLink, first: Template, templates: dict[int, Template]) -> bool:
+    """Whether its members can run in one block, of which `first` is the first one's template."""
+    found = [templates[number] for number, _ in link.templates]
+    alike = all(template.queue is first.queue and _has_blocks(template) for template in found)
+    return alike and link.template(0)[0] == first.number
 
 
 def _output_specs(task: Task, count: int, own: list[bytes | None]) -> list[bytes | None]:

@@ -23,8 +23,12 @@ MAX_BATCHES = 2
 BUDGET = 0.002
 """Seconds of expected work: longest batch, and longest rest of a batch behind which another is sent."""
 
-BLOCK_BUDGET = 0.02
-"""The same for blocks, which are batches of their own."""
+BLOCK_BUDGET = 0.06
+"""The same for blocks, which are batches of their own: those of the server are made for 50 ms."""
+
+SHORT_BLOCK = 0.02
+"""Nothing is sent behind a block expected to take longer, nor such a block behind others, unless enough is ready for
+all executors that run the same: else one of them might have nothing to do while it waits here."""
 
 
 MOST_MISSING = 16
@@ -112,15 +116,17 @@ class _Followers:
     def add(self, tasks: list[Task], average: float) -> int:
         """Add ready tasks, each with what only waits for it; those for which there is no room then go back. Returns how
         many were added."""
-        batch = self._batch
+        batch, has_grown = self._batch, False
         for position, task in enumerate(tasks, 1):
             batch.append(task)
             self.expected += average
             if task.awaited:
                 self.follow(task)
-                if position < len(tasks) and (len(batch) >= MAX_BATCH or self.expected + average > BUDGET):
-                    self._queue.put_back(tasks[position:])
-                    return position
+                has_grown = True
+            is_full = has_grown and (len(batch) >= MAX_BATCH or self.expected + average > BUDGET)
+            if is_full and position < len(tasks):
+                self._queue.put_back(tasks[position:])
+                return position
         return len(tasks)
 
     def follow(self, task: Task) -> None:
@@ -174,6 +180,9 @@ def may_follow(executor: Executor, task: Task, now: float) -> bool:
     expected = task.template.average * (task.members or 1)
     if expected < 0.0 or expected > (BLOCK_BUDGET if task.members else BUDGET) or is_solo(task):
         return False
+    queue = executor.queue
+    if max(pace, expected) > SHORT_BLOCK and (queue is None or queue.count < len(queue.busy)):
+        return False
     return now - executor.head_since <= pace + BUDGET
 
 
@@ -203,7 +212,7 @@ def make_runs(batch: list[Task], cached: set[ObjectKey], gpus: tuple[int, ...]) 
             task.own_specs,
         )
         if task.members:
-            run.members = task.members
+            run.members, run.link = task.members, task.link
             run.outputs = (task.first_output,)
         runs.append(run)
     return runs

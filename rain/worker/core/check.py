@@ -64,6 +64,10 @@ def _check_block(task: Task) -> None:
     assert template.timeout is None
     assert task.args is not None
     assert not task.outputs
+    if task.link is not None:
+        assert task.link.template(0)[0] == template.number
+        assert len(task.link.which) in (0, task.members)
+        assert all(template.session.templates[number].queue is template.queue for number, _ in task.link.templates)
     if task.executor is not None and task.executor.line:
         assert _batch_of(task, task.executor) == [task]
 

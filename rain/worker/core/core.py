@@ -64,9 +64,6 @@ if TYPE_CHECKING:
     from rain.worker.core.executors import Executor
     from rain.worker.core.model import Session, Task
 
-SPARE_DELAY = 0.5
-"""Seconds from registration to the start of spare executors."""
-
 DIGEST_SECONDS = 5.0
 """Seconds between two digests for the server."""
 
@@ -101,8 +98,6 @@ class WorkerCore:
         self._dispatcher = Dispatcher(self._outbox, pool, executors)
         self._lifecycle = Lifecycle(self._objects, self._dispatcher, self._outbox)
         self._assigner = Assigner(self._objects, self._dispatcher, self._lifecycle, self._outbox)
-        #: when spares are due; None before the registration and after their first start
-        self._spares_due: float | None = None
         #: messages of the server taken in
         self._heard = 0
         self._next_digest: float | None = None
@@ -148,7 +143,7 @@ class WorkerCore:
 
     def _on_worker_welcome(self, message: WorkerWelcome, now: float) -> None:
         self._assigner.worker_id = message.worker_id
-        self._spares_due = now + SPARE_DELAY
+        self._dispatcher.executors.keep_spares()
         self._heard = 1
         self._next_digest = now + DIGEST_SECONDS
 
@@ -255,9 +250,6 @@ class WorkerCore:
         if self._next_digest is not None and now >= self._next_digest:
             self._next_digest = now + DIGEST_SECONDS
             self._digest_is_due = True
-        if self._spares_due is not None and now >= self._spares_due:
-            self._spares_due = None
-            self._dispatcher.executors.keep_spares()
         for task in self._dispatcher.deadlines.due(now):
             text = f"Time limit of {format_duration(task.template.timeout or 0.0)} exceeded"
             self._lifecycle.exceed(task, text, LIMIT_GRACE, now)

@@ -5,10 +5,10 @@ A task is addressed by `TaskKey` (session, task id, run), an object by `ObjectKe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rain.common.failure import Failure
+from rain.common.structs import dataclass
 from rain.protocol.messages import ServerToWorker
 
 if TYPE_CHECKING:

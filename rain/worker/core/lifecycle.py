@@ -190,7 +190,8 @@ class Lifecycle:
         if end.stored is not None:
             obj = session.objects.get(end.stored)
             if obj is None:
-                spec = template.output_specs[0] if template.output_specs else None
+                made = template if task.link is None else session.templates[task.link.template(end.ran - 1)[0]]
+                spec = made.output_specs[0] if made.output_specs else None
                 obj = session.objects[end.stored] = DataObject((session.id, end.stored), EXPECTED, spec, None, 0)
             size, info, _ = result.outputs[0]
             self._late_value_came(obj, size, info, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from rain.worker.core.actions import RunLink
     from rain.worker.core.events import ObjectKey, TaskKey
     from rain.worker.core.executors import Executor
     from rain.worker.core.queues import ReadyQueue
@@ -126,7 +127,7 @@ class DataObject:
 class Task:
     """One run of a task, or of a block: that has no outputs here, as they travel in its result."""
 
-    __slots__ = ("args", "awaited", "executor", "first_output", "inputs", "key", "looked", "members", "missing",
+    __slots__ = ("args", "awaited", "executor", "first_output", "inputs", "key", "link", "looked", "members", "missing",
                  "order", "outputs", "own_specs", "state", "template")  # fmt: skip
 
     def __init__(self, key: TaskKey, template: Template, args: bytes | None, order: int) -> None:
@@ -144,6 +145,8 @@ class Task:
         #: of a block: the number of its members, and the id of the first one's output
         self.members = 0
         self.first_output = 0
+        #: of a linked block
+        self.link: RunLink | None = None
         #: whether its result was looked up, in vain
         self.looked = False
         #: inputs not present, counted with repetitions

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rain.common.structs import dataclass
 from rain.protocol.messages import TaskFailed
 
 if TYPE_CHECKING:

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from rain.common.links import unpack_assigned
 from rain.common.task_template import read_spec_map, read_template_map
+from rain.worker.core.actions import RunLink
 from rain.worker.core.executors import PYTHON
 from rain.worker.core.model import Template
 from rain.worker.core.resources import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rain.worker.core.model import Session
     from rain.worker.core.queues import Env, ReadyQueues
 
@@ -36,6 +40,19 @@ def read_template(session: Session, number: int, packed: bytes, queues: ReadyQue
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"template {number} of session {session.id} is malformed: {error}") from error
     return Template(session, number, data, queues.queue(executor_type, env, request), priority, specs, timeout)
+
+
+def read_link(packed: bytes, members: int, inputs: int, templates: Mapping[int, Template]) -> RunLink:
+    """Unpack the link of a block of so many members and inputs.
+
+    Raises:
+        ValueError: it is malformed, or names an unknown template.
+    """
+    link, _ = unpack_assigned(packed, members, inputs)
+    unknown = set(link.templates).difference(templates)
+    if unknown:
+        raise ValueError(f"unknown templates {sorted(unknown)}")
+    return RunLink(packed, tuple([(number, templates[number].data) for number in link.templates]), link.which)
 
 
 def executor_type_of(task_type: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import msgpack
 import pytest
 
 from rain.common.blocks import FULL, LATE, STORED
 from rain.common.failure import Failure
+from rain.common.number_arguments import number_arguments, read_marked
 from rain.common.states import DataObjectState, TaskState
 from rain.protocol import messages as m
 from rain.server.core.actions import Drop
@@ -85,6 +87,27 @@ def test_a_measured_array_is_assigned_in_blocks(story: ServerStory) -> None:
     assert mapped.counts() == {"finished": N}
     assert mapped.states() == [TaskState.finished] * N
     assert mapped.states(FIRST, FIRST + 99) == [DataObjectState.finished] * 2
+
+
+def test_columns_of_arguments(story: ServerStory) -> None:
+    client = story.client()
+    session = story.session(client)
+    builder = SubmitBuilder().constant(10, b"function").array(FIRST, N, [10])
+    chunk, block = builder.messages(session)
+    assert isinstance(block, m.SubmitBlock)
+    numbers = number_arguments(range(N))
+    assert numbers is not None
+    column = replace(block, args=numbers.data, arg_sizes=numbers.sizes, column=numbers.code)
+    story.say(client, chunk, column, m.SubmitCommit(story.seq(), session, False))
+    worker = story.worker()
+    single = story.take_one(worker, m.AssignTasks)
+    assert single.args == [member_args(0)]
+    story.done(worker, session, TASKS, seconds=0.001)
+    blocks = story.take_one(worker, m.AssignTasks)
+    assert [read_marked(args or b"") for args in blocks.args] == [list(range(1, 51)), list(range(51, N))]
+    story.say(client, m.GetSpecs(story.seq(), session, u32([TASKS + 60])))
+    (packed,) = story.take_one(client, m.Specs).specs
+    assert "config" not in msgpack.unpackb(packed or b"")
 
 
 def test_values_and_infos_of_members(story: ServerStory) -> None:

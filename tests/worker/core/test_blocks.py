@@ -16,7 +16,7 @@ from rain.testing.worker_builders import (
     success,
 )
 from rain.worker.core.actions import CallExecutor, FetchObject, ForbidRun, KillExecutor, Run, StopFetch
-from rain.worker.core.batching import BLOCK_BUDGET, BUDGET
+from rain.worker.core.batching import BLOCK_BUDGET, BUDGET, SHORT_BLOCK
 from rain.worker.core.events import ExecutorStopped, RunKept, RunsEnded
 
 TEMPLATES = {
@@ -93,6 +93,20 @@ class TestCalls:
         assert story.called() == {1: [100, 20_000]}
         story.succeed(1, story.run_of(100), duration=members * SHORT)
         assert story.called() == {1: [40_000]}
+
+    def test_nothing_waits_behind_a_longer_one_that_another_executor_may_begin_sooner(self):
+        story = warm(cpus=2)
+        members = int(SHORT_BLOCK / SHORT) * 2
+        first, second, third, fourth = (block(100_000 * number, members) for number in range(1, 5))
+        story.assign(first, second, third)
+        begun = story.called()
+        assert sorted(begun.values()) == [[100_000], [200_000]]
+        story.assign(fourth)  # now there is one for each
+        ((executor, sent),) = story.called().items()
+        assert sent == [300_000]
+        other = 3 - executor
+        story.succeed(other, story.run_of(*begun[other]), duration=members * SHORT)
+        assert story.called() == {other: [400_000]}
 
     def test_a_call_follows_it(self):
         story = warm()

@@ -186,19 +186,16 @@ class TestReuse:
 
 
 class TestSpares:
-    def test_started_half_a_second_after_registration(self):
+    def test_started_at_the_registration(self):
         story = WorkerStory(spare_executors=1)
-        story.tick(0.3)
-        assert not story.all(StartExecutor)
-        story.tick(0.3)
         assert story.all(StartExecutor) == [StartExecutor(1, "py", ())]
         story.tick(0.5)
         assert not story.all(StartExecutor)
 
-    def test_started_with_the_first_python_task(self):
+    def test_the_first_python_task_waits_for_the_one_it_took(self):
         story = WorkerStory(spare_executors=1)
         story.assign(TaskOf(20), templates=PY)
-        assert story.all(StartExecutor) == [StartExecutor(1, "py", ()), StartExecutor(2, "py", ())]
+        assert story.all(StartExecutor) == [StartExecutor(2, "py", ())]
         assert story.state(20) == "starting"
         story.ready(2)
         assert story.state(20) == "starting"
@@ -207,7 +204,6 @@ class TestSpares:
 
     def test_taken_and_replaced(self):
         story = WorkerStory(spare_executors=1)
-        story.tick(0.6)
         story.ready(1)
         story.assign(TaskOf(20), templates=PY)
         assert story.called() == {1: [20]}
@@ -215,7 +211,6 @@ class TestSpares:
 
     def test_a_coming_spare_is_taken_too(self):
         story = WorkerStory(spare_executors=1)
-        story.tick(0.6)
         story.assign(TaskOf(20), templates=PY)
         assert story.all(StartExecutor) == [StartExecutor(2, "py", ())]
         story.ready(1)
@@ -231,7 +226,6 @@ class TestSpares:
 
     def test_a_spare_that_cannot_start_is_not_tried_for_ever(self):
         story = WorkerStory(spare_executors=1)
-        story.tick(0.6)
         story.lose(1)
         assert story.actions == []
         story.tick()

@@ -63,6 +63,16 @@ def live(run: Run) -> list[int]:
     return [one.object[1] for one in run.inputs if one.live]
 
 
+def test_a_batch_is_full_when_followers_fill_it():
+    """Also for tasks behind them that nothing waits for."""
+    story = fast_worker(seconds=1e-6)
+    fillers = [TaskOf(500 + n, [], [2500 + n], template=FAST) for n in range(5)]
+    story.assign(fillers[0], *chain(MAX_BATCH - 4), *fillers[1:])
+    (_, batch), *_ = called(story)
+    assert len(batch) == MAX_BATCH
+    assert batch[:2] == [500, 10]
+
+
 def test_a_chain_is_one_batch():
     story = fast_worker()
     story.assign(*chain(4))
