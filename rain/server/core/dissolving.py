@@ -32,15 +32,33 @@ def dissolve(state: ServerState, session: Session, block: Block) -> list[int]:
 
 def _unlink(state: ServerState, session: Session, block: Block) -> list[int]:
     """Each member of a linked block becomes a task with inputs of its own; returns their rows."""
+    graph, before = session.graph, block.row
+    shared = graph.inputs[before]
+    rows, outputs = _rows_of_members(session, block)
+    for index, row in zip(_indices(block), rows, strict=True):
+        own, graph.level[row] = _own_inputs(session, block, index, shared, rows, outputs)
+        if row == before:
+            for obj in graph.distinct(before):
+                graph.remove_consumer(obj, before)
+            graph.distinct_inputs.pop(before, None)
+        _set_inputs(session, row, own)
+    _let_go(state, session, shared)
+    inherit(session, before, rows)
+    if session.watch:
+        watch_again(session, before, [*rows, *outputs])
+    return rows
+
+
+def _rows_of_members(session: Session, block: Block) -> tuple[list[int], list[int]]:
+    """Rows of tasks and outputs for the members, without their inputs; the last one has that of the block."""
     graph, numbering, members = session.graph, session.graph.numbering, block.array
-    link, args, start, before = block.link, block.args, block.start, block.row
+    link, args = block.link, block.args
     assert link is not None
     assert args is not None
     members.remove(block)
-    del graph.blocks[before]
-    shared = graph.inputs[before]
+    del graph.blocks[block.row]
     group_of = groups_of_functions(block)
-    rows = [new_row(session, before) for _ in range(block.count - 1)] + [before]
+    rows = [new_row(session, block.row) for _ in range(block.count - 1)] + [block.row]
     outputs = [block.claimed.get(index, 0) or new_output(session, block, index) for index in _indices(block)]
     for index, row, output in zip(_indices(block), rows, outputs, strict=True):
         position = index - block.origin
@@ -52,24 +70,32 @@ def _unlink(state: ServerState, session: Session, block: Block) -> list[int]:
         for number, single in ((members.task(index), row), (members.output(index), output)):
             numbering.single[number] = single
             numbering.set_id(single, number)
-    for index, row in zip(_indices(block), rows, strict=True):
-        own = []
-        for reference in link.references_of(index - block.origin):
-            if reference < link.inputs:
-                own.append(shared[reference])
-                continue
-            other = block.origin + reference - link.inputs
-            own.append(outputs[other - start] if other >= start else _row_of_output(session, block, other))
-        if row == before:
-            for obj in graph.distinct(before):
-                graph.remove_consumer(obj, before)
-            graph.distinct_inputs.pop(before, None)
-        _set_inputs(session, row, tuple(own))
-    _let_go(state, session, shared)
-    inherit(session, before, rows)
-    if session.watch:
-        watch_again(session, before, [*rows, *outputs])
-    return rows
+    return rows, outputs
+
+
+def _own_inputs(
+    session: Session, block: Block, index: int, shared: tuple[int, ...], rows: list[int], outputs: list[int]
+) -> tuple[tuple[int, ...], int]:
+    """The inputs of a member, and its level: those of the first ones is the block's.
+
+    Args:
+        shared: the inputs of the block.
+        rows, outputs: of all members that are left; those before this one have their levels.
+    """
+    link, levels = block.link, session.graph.level
+    assert link is not None
+    found, level = [], levels[block.row]
+    for reference in link.references_of(index - block.origin):
+        if reference < link.inputs:
+            found.append(shared[reference])
+            continue
+        other = block.origin + reference - link.inputs
+        if other < block.start:
+            found.append(_row_of_output(session, block, other))
+        else:
+            found.append(outputs[other - block.start])
+            level = max(level, levels[rows[other - block.start]] + 1)
+    return tuple(found), level
 
 
 def _indices(block: Block) -> range:

@@ -248,6 +248,16 @@ def test_cancelling_a_member(story: ServerStory, is_assigned: bool, cancelled: i
     assert linked.tasks() == expected
 
 
+def test_members_that_are_left_go_depth_first(story: ServerStory) -> None:
+    linked = Linked(story, "continue")
+    story.leave(linked.worker)
+    graph = story.record(linked.session).graph
+    base = graph.level[next(iter(graph.blocks))]
+    story.say(linked.client, m.Cancel(story.seq(), linked.session, u32([TASKS + 5])))
+    levels = [graph.level[graph.numbering.row(TASKS + k)] - base for k in range(N)]
+    assert levels == [0, 0, 1, 2, 3, 0]
+
+
 def test_cancelling_all(story: ServerStory) -> None:
     linked = Linked(story, "continue")
     story.say(linked.client, m.Cancel(story.seq(), linked.session, u32(range(TASKS, TASKS + N))))
