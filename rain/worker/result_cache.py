@@ -42,6 +42,8 @@ ASK_SECONDS = 1.0
 """Longest wait for an answer of the cache."""
 LONGEST_WAIT = 60.0
 """Seconds for which a task waits for another one that computes the same; then it runs as well."""
+CLOSING_SECONDS = 1.0
+"""Longest time for which the end of the worker waits for results that are being stored."""
 PAUSE = 5.0
 """Seconds for which the cache is left alone after a failure."""
 QUIET = 60.0
@@ -156,10 +158,15 @@ class ResultCache:
         self._in_background(self._keep(held, copies, outputs))
 
     async def close(self) -> None:
-        """Stop everything."""
-        tasks = [*self._lookups.values(), *self._background]
+        """Stop everything; what is being stored has a moment to end."""
+        tasks = list(self._lookups.values())
         self._lookups.clear()
         for task in tasks:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background, timeout=CLOSING_SECONDS)
+        tasks += self._background
+        for task in self._background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._turns.clear()

@@ -68,6 +68,14 @@ class Cluster:
             process.wait()
 
 
+def wait_until_stored(folder: Path, entries: int) -> None:
+    """Results are stored after they were told; a worker that is killed before loses them."""
+    deadline = time.monotonic() + 30
+    while sum(path.is_file() for path in folder.rglob("*")) < entries:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     with ExitStack() as stack:
@@ -228,6 +236,7 @@ def test_a_directory_outlives_its_cluster(start: Callable[..., Cluster], tmp_pat
         cluster = start(name, "--cache", f"dir:{tmp_path / 'results'}")
         with session(cluster):
             assert delayed(work(log), cache=True)(1).result() == 2
+        wait_until_stored(tmp_path / "results" / "results", 1)
         cluster.close()
     assert runs(log) == 1
 

@@ -470,6 +470,19 @@ def test_a_result_that_cannot_be_stored_is_told_once(tmp_path: Path, caplog: pyt
     ]
 
 
+def test_what_is_being_stored_is_stored_before_the_end(tmp_path: Path):
+    async def main() -> None:
+        async with opened(tmp_path) as bench:
+            run = run_of(20)
+            assert (await bench.look_up(run)).result is None
+            bench.store.put((1, 20), b"value")
+            bench.cache.keep(run.key, [(5, None)])
+            await bench.cache.close()
+            assert len(bench.backend.entries) == 1
+
+    asyncio.run(main())
+
+
 def test_a_full_store_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def main() -> None:
         async with opened(tmp_path) as bench:
