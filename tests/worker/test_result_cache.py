@@ -475,7 +475,7 @@ def test_what_is_being_stored_is_stored_before_the_end(tmp_path: Path):
         async with opened(tmp_path) as bench:
             run = run_of(20)
             assert (await bench.look_up(run)).result is None
-            bench.store.put((1, 20), b"value")
+            bench.store.put((1, 1020), b"value")
             bench.cache.keep(run.key, [(5, None)])
             await bench.cache.close()
             assert len(bench.backend.entries) == 1
