@@ -29,6 +29,7 @@ _SPEED = ("megabytes_per_second", "MB/s", True)
 _SECONDS = ("seconds", "s", False)
 _BYTES = ("server_bytes", "B/task", False)
 _RAIN = ("rain",)
+_BOTH = ("rain", "rain_delayed")
 
 WORKLOADS = {
     "trivial": Workload(
@@ -46,7 +47,7 @@ WORKLOADS = {
     "grid": Workload("W3c", "grid, three inputs each", *_RATE, 30_000, grid, GRAPH),
     "fan-in": Workload("W3d", "10,000 tasks into one", *_RATE, 10_000, fan_in, GRAPH),
     "million": Workload(
-        "W3e", "a million tasks in one graph: chains of 10", *_RATE, 1_000_000, short_chains, GRAPH, unasked=_RAIN,
+        "W3e", "a million tasks in one graph: chains of 10", *_RATE, 1_000_000, short_chains, GRAPH, unasked=_BOTH,
         smallest=0, once=True,
     ),
     "sleeps": Workload("W4", "tasks of 5 ms: ideal time / time", "efficiency", "", True, 400, sleeps),
