@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from rain.client.active import get_active_session
-from rain.client.arguments import pack_plain_args
+from rain.client.arguments import pack_plain_args, pack_references
 from rain.client.caching import with_code
 from rain.client.data import CONSTANT, DataObject, to_dataobj
 from rain.client.embedding import InputCollector, collecting, reference_pickle
@@ -38,6 +38,7 @@ MAX_SHAPES = 1000
 """Task shapes remembered per function."""
 
 _RESERVED = ("output", "outputs", "name", "session")
+
 
 class Remote:
     """A Python function that runs in tasks; made by `remote`.
@@ -97,6 +98,8 @@ class Remote:
         self._usual_outputs = self.outputs.instantiate()
         self._shapes: dict[tuple[str | None, tuple[str, ...]], TaskShape] = {}
         self._plain_shape = self._usual_shape(None, ())
+        #: packed arguments and labels by the number of data objects
+        self._reference_calls: dict[int, tuple[bytes, tuple[str, ...]]] = {}
         self.__doc__ = getattr(fn, "__doc__", None)
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__wrapped__ = fn
@@ -150,6 +153,10 @@ class Remote:
             if plain is not None and not self._needs_code:
                 alone = session._functions.get(function) or session._functions.setdefault(function, (function,))
                 return new_call(CallTask, self._plain_shape, plain, alone, session, here())
+            found = None if plain is not None or self._needs_code else self._pack_references(args)
+            if found is not None:
+                packed, shape, objects = found
+                return new_call(CallTask, shape, packed, (function, *objects), session, here())
         blob = None if function is not None else self._function_blob()
         packed, collector = self._pack(args, kwargs)
         if collector is None:
@@ -209,12 +216,23 @@ class Remote:
         collector = InputCollector()
         names = self._names if len(args) <= len(self._names) else self._argument_names(len(args))
         with collecting(collector):
-            packed_args = [
-                self._pack_one(name, value, collector) for name, value in zip(names, args, strict=False)
-            ]
+            packed_args = [self._pack_one(name, value, collector) for name, value in zip(names, args, strict=False)]
             packed_kwargs = {name: self._pack_one(name, value, collector) for name, value in kwargs.items()}
         packed = pack_args(packed_args, packed_kwargs)
         return packed, collector if collector.inputs else None
+
+    def _pack_references(self, args: tuple[Any, ...]) -> tuple[bytes, TaskShape, tuple[DataObject, ...]] | None:
+        """The packed arguments of a call that gets different data objects and nothing else, its shape, and these; None
+        if it gets others, or data objects that must be looked at. Of equally many they are the same."""
+        references = None if self._declared or len(args) > len(self._names) else pack_references(args)
+        if references is None:
+            return None
+        known = self._reference_calls.get(len(args))
+        if known is None:
+            packed, collector = self._pack(args, {})
+            assert collector is not None
+            known = self._reference_calls[len(args)] = packed, tuple(collector.labels)
+        return known[0], self._usual_shape(None, known[1]), references[1]
 
     def _pack_one(self, name: str, value: Any, collector: InputCollector) -> Any:
         kind = type(value)
@@ -361,9 +379,9 @@ def _outputs(signature: inspect.Signature, given: Any) -> OutputSpec:
     annotation = signature.return_annotation
     if isinstance(annotation, type) and issubclass(annotation, OutputBase):
         annotation = annotation()
-    declares = (
-        isinstance(annotation, (int, OutputBase, LabeledList)) and not isinstance(annotation, bool)
-    ) or (isinstance(annotation, (tuple, list)) and all(isinstance(one, (str, OutputBase)) for one in annotation))
+    declares = (isinstance(annotation, (int, OutputBase, LabeledList)) and not isinstance(annotation, bool)) or (
+        isinstance(annotation, (tuple, list)) and all(isinstance(one, (str, OutputBase)) for one in annotation)
+    )
     if not declares:
         return OutputSpec(given)
     if given is not None:

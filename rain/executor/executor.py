@@ -320,7 +320,10 @@ class Executor:
         if self._context is None:
             if self._row is None:
                 raise RainException("get_context() works in a running task only")
-            task, run, number, _, inputs, outputs, _ = self._row if self._linked is None else self._linked.row()
+            if self._linked is not None:
+                self._context = self._linked.context()
+                return self._context
+            task, run, number, _, inputs, outputs, _ = self._row
             if self._gathered is not None:  # of the member that runs
                 task += self._gathered.done
                 outputs = [outputs[0] + self._gathered.done]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, compress, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from rain.common.links import unpack_checked
 from rain.common.packing import load_extension
 from rain.common.pickle5 import encode_pickle5
 from rain.executor.blocks import BLOCK_BYTES, BLOCK_SECONDS, LARGE_INT, QUICK, as_encoded, bare_types
+from rain.executor.context import Context
 from rain.executor.inputs import LIVE, VALUE, InputObject
 from rain.executor.output import LONG
 from rain.executor.results import PICKLE5_INFO, SCALARS
@@ -24,6 +25,7 @@ from rain.executor.results import PICKLE5_INFO, SCALARS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rain.common.attributes import TaskSpec
     from rain.executor.blocks import Gathered
     from rain.executor.executor import Executor
     from rain.executor.results import Encoded
@@ -92,24 +94,42 @@ class LinkedMembers:
         """The row of the member that runs, as of a call; its inputs are among the objects of the executor then."""
         position = self._gathered.done
         if self._current is None or self._current[0] != position:
-            link, numbers = self._link, []
+            link = self._link
             for reference in link.references_of(position):
                 earlier = reference - link.inputs
-                if earlier < 0:
-                    numbers.append(self._inputs[reference])
-                else:
-                    numbers.append(self._output + earlier)
-                    self._executor._objects[numbers[-1]] = self._row_of(earlier)
-            call = [self._task + position, self._run, link.template(position), b"", numbers]
+                if earlier >= 0:
+                    self._executor._objects[self._output + earlier] = self._row_of(earlier)
+            call = [self._task + position, self._run, link.template(position), b"", self._numbers(position)]
             self._current = position, [*call, [self._output + position], None]
         return self._current[1]
 
+    def context(self) -> Context:
+        """The context of the member that runs."""
+        position = self._gathered.done
+        make_spec = partial(self._spec, position)
+        return Context(make_spec, self._functions[position], self._run, self._executor._workspace)
+
+    def _spec(self, position: int) -> TaskSpec:
+        template, session = self._templates[self._kind(position)], self._executor._session
+        output = self._output + position
+        return template.task_spec(session, self._task + position, self._numbers(position), [output])
+
+    def _numbers(self, position: int) -> list[int]:
+        """Ids of the inputs of a member."""
+        inputs, first = self._inputs, self._output - self._link.inputs
+        references = self._link.references_of(position)
+        return [inputs[number] if number < len(inputs) else first + number for number in references]
+
+    def _kind(self, position: int) -> int:
+        """Position of the template of a member."""
+        return self._link.which[position] if self._link.which else 0
+
     def _row_of(self, earlier: int) -> list[Any]:
         """The row of what an earlier member gave."""
-        link, slot = self._link, self._slots[self._link.inputs + earlier]
+        slot = self._slots[self._link.inputs + earlier]
         if type(slot) is list:
             return slot
-        template = self._templates[link.which[earlier] if link.which else 0]
+        template = self._templates[self._kind(earlier)]
         return [self._output + earlier, template.output_spec, PICKLE5_INFO, encode_pickle5(slot), slot]
 
     # --- the loop ---
@@ -118,29 +138,30 @@ class LinkedMembers:
         """Of each member its function, the position of its template, and its arguments, decoded when it is its turn."""
         slots, references, session = self._slots, self._references, self._executor._session
         counts, plain = self._link.counts, [template.plain for template in self._templates]
-        #: what pickles in the arguments of members with so many references stand for
-        tables: dict[int, dict[bytes, int]] = {count: {} for count in counts}
-        first, known = 0, tables[counts[0]]
+        #: what pickles in the arguments of members with so many references stand for, apart for `remote` functions
+        tables: dict[tuple[int, bool], dict[bytes, int]] = {(count, one): {} for count in counts for one in plain}
+        known: dict[bytes, int] = {}
+        first = 0
 
         def resolve(code: int, data: bytes) -> Any:
             index = known.get(data)
             if index is None:
-                if plain[kind] and len(data) <= _LONGEST_REFERENCE and len(known) < _MOST_KNOWN:
-                    index = reference_index(data)
+                if len(data) <= _LONGEST_REFERENCE and len(known) < _MOST_KNOWN:
+                    index = reference_index(data, loaded=not plain[kind])
                 if index is None or index >= count:
                     return load_extension(code, data)
                 known[data] = index
             slot = slots[references[first + index]]
             if type(slot) is not list:
                 return slot
-            return _natural(session, slot) if slot else load_extension(code, data)
+            return _natural(session, slot) if slot and plain[kind] else load_extension(code, data)
 
         unpacker = msgpack.Unpacker(ext_hook=resolve, use_list=False, max_buffer_size=len(args))
         unpacker.feed(args)
         unpacker.read_array_header()
         unpack = unpacker.unpack
         for function, kind, count in zip(self._functions, self._link.which or bytes(len(counts)), counts, strict=True):
-            known = tables[count] if plain[kind] else {}
+            known = tables[count, plain[kind]]
             yield function, kind, unpack()
             first += count
 
@@ -269,10 +290,11 @@ def _natural(session: int, row: list[Any]) -> Any:
 class _Reference:
     """Stands for a data object in arguments; parameters as of `unpickle_input_object`."""
 
-    __slots__ = ("index",)
+    __slots__ = ("index", "is_loaded")
 
     def __init__(self, name: str, index: int, load: bool | None, content_type: str | None) -> None:
         self.index = index
+        self.is_loaded = bool(load) and not content_type
 
 
 class _ReferenceReader(pickle.Unpickler):
@@ -286,10 +308,11 @@ class _ReferenceReader(pickle.Unpickler):
 
 
 @lru_cache(maxsize=256)
-def reference_index(data: bytes) -> int | None:
-    """Which input of the call a pickle stands for; None if it is not a data object and nothing else."""
+def reference_index(data: bytes, *, loaded: bool = False) -> int | None:
+    """Which input of the call a pickle stands for; None if it is not a data object and nothing else, or with `loaded`
+    one that is to be decoded whatever its type."""
     try:
         found = _ReferenceReader(io.BytesIO(data)).load()
     except Exception:  # whatever unpickling raises; the pickle is loaded in the usual way then
         return None
-    return found.index if type(found) is _Reference else None
+    return found.index if type(found) is _Reference and (found.is_loaded or not loaded) else None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rain.client import Session, delayed, gather, remote
+from rain.client import InputDir, Session, delayed, gather, remote
 from rain.client.alike import FEWEST
 from rain.client.arguments import ArgumentPacker
 from rain.client.client import Client
@@ -372,3 +372,25 @@ def test_calls_that_get_nothing_but_results(session: Session, server: ScriptedSe
     monkeypatch.setattr("rain.client.arguments.pack_references", lambda args: None)
     assert [packer.pack(args, {}) for args in arguments] == quick
     assert [len(inputs) for _, inputs in quick] == [1, 2, 2, 1]
+
+
+def test_remote_calls_that_get_nothing_but_results(session: Session, server: ScriptedServer, monkeypatch: Any) -> None:
+    function = remote(lambda ctx, first, second=None: first, name="f")
+    first, second = double(1), double(2)
+    function(1)
+    arguments: list[tuple[Any, ...]] = [(first,), (second.output,), (first, second), (second, first), (first, first)]
+    quick = [function(*args) for args in arguments * 2]
+    monkeypatch.setattr("rain.client.pycode.pack_references", lambda args: None)
+    slow = [function(*args) for args in arguments * 2]
+    for one, other in zip(quick, slow, strict=True):
+        assert (one._args, one._inputs, one._shape.packed) == (other._args, other._inputs, other._shape.packed)
+    assert [len(task._inputs) for task in quick[:5]] == [2, 2, 3, 3, 3]
+
+
+def test_declared_inputs_of_remote_calls_are_looked_at(session: Session, server: ScriptedServer) -> None:
+    function = remote(lambda ctx, data: data, inputs={"data": InputDir()})
+    made = double(1)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="needs a directory"):
+            function(made)
+    assert remote(lambda ctx, data: data)(made)._inputs[1] is made.output
