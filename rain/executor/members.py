@@ -99,14 +99,8 @@ def _run(
     gathered: Gathered,
     start: float,
 ) -> None:
-    """Run members in order until the block ends. Each look at the clock ends one and starts the next.
-
-    Args:
-        template, function: theirs.
-        arguments: `(positional, keywords)` of each.
-        gathered: what those before gave, and gets what they give.
-        start: of the first one, by the monotonic clock.
-    """
+    """Run members in order until the block ends, the first from `start` on, by the monotonic clock. `arguments`:
+    `(positional, keywords)` of each. Each look at the clock ends one and starts the next."""
     assert executor._row is not None
     task, run, inputs, output = executor._row[0], executor._row[1], executor._row[4], executor.output
     directory, scalars = template.outputs[0].directory, bare_types(template)

@@ -33,7 +33,7 @@ from rain.server.core.graph import (
     UNFINISHED,
     Graph,
 )
-from rain.server.core.linked import template_of
+from rain.server.core.linked import SHORTEST_MEMBER, template_of
 from rain.server.core.numbering import TaskArray
 from rain.server.core.story import inherit
 from rain.server.core.waits import watch_again
@@ -50,8 +50,6 @@ LEAST_SECONDS = 0.002
 """Work below which a block is not cut only to feed more cpus."""
 FEWEST = 8
 """Members below which they run one by one."""
-SHORTEST_MEMBER = 0.2e-6
-"""Seconds; bounds the number of members that are assigned together."""
 
 
 class Arguments:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 TINY = 50e-6
 """Mean seconds of members up to which they run as one."""
 MANY = 8
+"""Durations of which the longest does not count."""
 SHORTEST_MEMBER = 0.2e-6
-"""Seconds to reckon with at least."""
+"""Seconds to reckon with at least; bounds the number of members that are assigned together."""
 
 
 def template_of(session: Session, block: Block, index: int) -> int:
