@@ -79,7 +79,7 @@ def test_missing_rival_is_told(tmp_path, monkeypatch):
     with pytest.raises(runner.MeasurementFailed, match="make bench-setup"):
         runner.measure("dask", "trivial", 1)
     assert runner.installed() == [name for name, entry in SYSTEMS.items() if not entry.environment]
-    assert runner.suitable("million", None) == ["rain"]
+    assert runner.suitable("million", None) == ["rain", "rain_delayed"]
     assert runner.suitable("million", ["ppe"]) == ["ppe"]
     assert set(runner.suitable("trivial", None, main=True)) < set(runner.suitable("trivial", None))
     assert set(runner.MAIN) <= set(SYSTEMS)
