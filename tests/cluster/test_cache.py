@@ -246,6 +246,7 @@ def test_a_broken_directory_costs_nothing(start: Callable[..., Cluster], tmp_pat
     cluster = start("one", "--cache", f"dir:{place}")
     with session(cluster):
         assert delayed(work(log), cache=True)(1).result() == 2
+    wait_until_stored(place / "results", 1)
     for entry in (place / "results").rglob("*"):
         if entry.is_file():
             entry.write_bytes(entry.read_bytes()[:-1] + b"?")
