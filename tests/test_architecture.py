@@ -172,7 +172,7 @@ def test_cores_do_not_reach_clock_or_random_numbers(module: str):
 def test_one_module_imports_capnp():
     """The traps of pycapnp are handled in one place."""
     importers = [module for module in MODULES if any(name.split(".")[0] == "capnp" for name in imports(module))]
-    assert importers == ["rain.protocol.codec"]
+    assert importers == ["rain.protocol.stock"]
 
 
 def test_import_rain_is_light():

@@ -52,20 +52,7 @@ def add_parser(verbs: Any) -> None:
         metavar="N",
         help="a task that was running on so many workers when they were lost fails, 0: never; default 3",
     )
-    parser.add_argument(
-        "--cache",
-        metavar="URL",
-        default="dir",
-        help="the result cache: dir[:PATH], memcached://HOST:PORT[,HOST:PORT..][?key_file=FILE] or none; default: dir, "
-        "which is in the work directory",
-    )
-    parser.add_argument(
-        "--cache-size",
-        type=values.size,
-        default=1 << 30,
-        metavar="SIZE",
-        help="most bytes of a result cache in a directory; default 1 GiB",
-    )
+    add_cache_options(parser)
     parser.add_argument(
         "--idle-timeout",
         type=values.duration_or_none,
@@ -86,6 +73,24 @@ def add_http_option(parser: argparse.ArgumentParser) -> None:
         type=values.http_address,
         metavar="ADDR",
         help="of the dashboard, `none`: there is none; default: 127.0.0.1:7222, or another free port",
+    )
+
+
+def add_cache_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say where results are kept; `rain start` hands them on."""
+    parser.add_argument(
+        "--cache",
+        metavar="URL",
+        default="dir",
+        help="the result cache: dir[:PATH], memcached://HOST:PORT[,HOST:PORT..][?key_file=FILE] or none; default: dir, "
+        "which is in the work directory",
+    )
+    parser.add_argument(
+        "--cache-size",
+        type=values.size,
+        default=1 << 30,
+        metavar="SIZE",
+        help="most bytes of a result cache in a directory; default 1 GiB",
     )
 
 

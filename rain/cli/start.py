@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from rain.cli import values
 from rain.cli.children import Children
-from rain.cli.server import DEFAULT_LISTEN, add_http_option, add_security_options
+from rain.cli.server import DEFAULT_LISTEN, add_cache_options, add_http_option, add_security_options
 from rain.common.errors import RainException
 from rain.common.structs import dataclass
 from rain.net.access import AccessFile, newest_access_file, read_access_file
@@ -58,6 +58,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("-S", action="store_true", dest="reserve_cpu", help="with --simple: leave a cpu to the server")
     parser.add_argument("--runprefix", default="", metavar="CMD", help="put before each program, e.g. 'nice -n 5'")
     add_security_options(parser)
+    add_cache_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -81,6 +82,8 @@ class Plan:
     http_listen: str | None
     http_auth: bool
     http_allow_origin: str | None
+    cache: str
+    cache_size: int
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
@@ -102,6 +105,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         http_listen=options.http_listen,
         http_auth=options.http_auth,
         http_allow_origin=options.http_allow_origin,
+        cache=options.cache,
+        cache_size=options.cache_size,
     )
 
 
@@ -151,8 +156,8 @@ def _secret(plan: Plan) -> list[str]:
 
 def _server_command(plan: Plan) -> list[str]:
     insecure = ["--insecure"] if plan.insecure else []
-    listen = ["--listen", str(plan.listen)]
-    return [*_program(plan, "server"), *listen, *_directories(plan, "server"), *_secret(plan), *insecure, *_http(plan)]
+    options = ["--listen", str(plan.listen), "--cache", plan.cache, "--cache-size", str(plan.cache_size)]
+    return [*_program(plan, "server"), *options, *_directories(plan, "server"), *_secret(plan), *insecure, *_http(plan)]
 
 
 def _http(plan: Plan) -> list[str]:

@@ -207,6 +207,10 @@ class AsyncClient(BaseClient["AsyncSession"]):
         """What the server and its workers do now; see `rain.client.Client.get_server_info`."""
         return await self._server_info()
 
+    async def list_sessions(self) -> list[dict[str, Any]]:
+        """The sessions of the server, of all clients; see `rain.client.Client.list_sessions`."""
+        return await self._list_sessions()
+
     async def terminate_server(self, timeout: float | str = 10.0) -> None:
         """End the server and its workers in order; see `rain.client.Client.terminate_server`."""
         deadline = time.monotonic() + parse_duration(timeout)
@@ -293,7 +297,7 @@ class AsyncSession(BaseSession):
         self,
         items: Task | DataObject | Iterable[Task | DataObject],
         *,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         progress: bool = False,
     ) -> None:
         """Wait until all given tasks and objects are finished."""
@@ -304,20 +308,20 @@ class AsyncSession(BaseSession):
         items: Task | DataObject | Iterable[Task | DataObject],
         dataobjs: Task | DataObject | Iterable[Task | DataObject] = (),
         *,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
     ) -> tuple[list[Task], list[DataObject]]:
         """Wait until at least one item of both arguments together is finished; those that are."""
         return await self._wait_some(items, dataobjs, timeout)
 
-    async def wait_all(self, timeout: float | None = None, check: bool = True, *, progress: bool = False) -> None:
+    async def wait_all(self, timeout: float | str | None = None, check: bool = True, *, progress: bool = False) -> None:
         """Wait until no unfinished task is left in the session, over all submits."""
         await self._wait_all(timeout, check, progress)
 
-    async def progress(self, timeout: float | None = None) -> None:
+    async def progress(self, timeout: float | str | None = None) -> None:
         """`wait_all` with a progress bar; see `rain.client.Session.progress`."""
         await self._wait_all(timeout, True, progress=True)
 
-    async def cancel(self, timeout: float | None = None) -> int:
+    async def cancel(self, timeout: float | str | None = None) -> int:
         """Stop all unfinished submitted tasks; their number."""
         return await self._cancel(timeout)
 
@@ -334,7 +338,7 @@ class AsyncSession(BaseSession):
         return await self._objects(label, kept)
 
     async def fetch(
-        self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | None = None
+        self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | str | None = None
     ) -> DataInstance:
         """The value of a kept object; waits until it is finished."""
         return await self._fetch(obj, to, timeout)
@@ -349,7 +353,7 @@ class AsyncSession(BaseSession):
 
 
 def as_completed(
-    items: Iterable[Task | DataObject | TaskArray], timeout: float | None = None
+    items: Iterable[Task | DataObject | TaskArray], timeout: float | str | None = None
 ) -> AsyncIterator[Task | DataObject]:
     """Each distinct task and data object when it becomes terminal, for `async for`; see `rain.client.as_completed`.
 
@@ -360,7 +364,7 @@ def as_completed(
     return Completed(items, timeout, in_loop=True)
 
 
-async def gather(*items: Any, return_exceptions: bool = False, timeout: float | None = None) -> Any:
+async def gather(*items: Any, return_exceptions: bool = False, timeout: float | str | None = None) -> Any:
     """The results of everything in a nest of lists, tuples and dicts; see `rain.client.gather`."""
     return await gather_results(items, front_in_loop, return_exceptions, timeout)
 

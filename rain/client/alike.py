@@ -49,14 +49,14 @@ class AlikeTasks:
     def messages(self, session: int, template: int, max_size: int) -> Iterator[SubmitBlock]:
         """All of them, in messages of at most about `max_size` bytes of arguments."""
         packed, first = list(map(_args, self._tasks)), self._tasks[0]
-        inputs = array("I", [dataobj._number for dataobj in first._inputs])
+        inputs = array("I", [used._value_number for used in first._inputs])
         keep = first._keeps if first._made is None else first._made[0]._keep
         return block_messages(session, template, self.first, packed, inputs, keep=keep, max_size=max_size)
 
 
-def used_objects(items: Iterable[Task | DataObject | TaskArray | CallBlock]) -> set[DataObject]:
-    """Which data objects these need."""
-    used: set[DataObject] = set()
+def used_objects(items: Iterable[Task | DataObject | TaskArray | CallBlock]) -> set[DataObject | CallTask]:
+    """Which data objects these need; a call stands for its output."""
+    used: set[DataObject | CallTask] = set()
     for item in items:
         if isinstance(item, CallBlock):
             used.update(item.inputs())
@@ -67,14 +67,14 @@ def used_objects(items: Iterable[Task | DataObject | TaskArray | CallBlock]) -> 
     return used
 
 
-def _add_held(used: set[DataObject], members: TaskArray) -> None:
+def _add_held(used: set[DataObject | CallTask], members: TaskArray) -> None:
     """A task array knows the numbers of its inputs already."""
     for held in members._held:
         for thing in held if isinstance(held, list) else ():
             used.update(thing._outputs if isinstance(thing, Task) else (thing,))
 
 
-def divided(block: CallBlock, used: set[DataObject], fixed: int) -> list[CallBlock]:
+def divided(block: CallBlock, used: set[DataObject | CallTask], fixed: int) -> list[CallBlock]:
     """The same calls in the same order, those that are alike as blocks of their own, with numbers of task arrays.
 
     Args:
@@ -99,14 +99,14 @@ def divided(block: CallBlock, used: set[DataObject], fixed: int) -> list[CallBlo
     return [part for part in blocks if part.calls]
 
 
-def _runs(calls: list[CallTask], used: set[DataObject]) -> Iterator[tuple[bool, list[CallTask]]]:
+def _runs(calls: list[CallTask], used: set[DataObject | CallTask]) -> Iterator[tuple[bool, list[CallTask]]]:
     """The calls in pieces, and whether those of a piece are alike."""
     is_one = len(set(map(_shape, calls))) == 1 and len(set(map(_inputs, calls))) == 1
     for run in [calls] if is_one else [list(some) for _, some in groupby(calls, _common)]:
         shape = run[0]._shape
         if len(run) < FEWEST or not shape.in_blocks:
             yield False, run
-        elif set(map(_made, run)) == {None} and len(set(map(_keeps, run))) == 1:
+        elif set(map(_made, run)) == {None} and len(set(map(_keeps, run))) == 1 and used.isdisjoint(run):
             yield True, run
         else:
             for keep, part in groupby(run, lambda call: _keep_flag(call, used)):
@@ -114,8 +114,10 @@ def _runs(calls: list[CallTask], used: set[DataObject]) -> Iterator[tuple[bool, 
                 yield keep is not None and len(alike) >= FEWEST, alike
 
 
-def _keep_flag(call: CallTask, used: set[DataObject]) -> bool | None:
+def _keep_flag(call: CallTask, used: set[DataObject | CallTask]) -> bool | None:
     """That of its output; None if something is special about the call."""
+    if call in used:
+        return None
     if call._made is None:
         return call._keeps
     (output,) = call._made
@@ -130,7 +132,7 @@ def _as_array(kind: type[CallTask], first: int, calls: list[CallTask]) -> CallBl
     return block
 
 
-def submittable(block: CallBlock, used: set[DataObject]) -> list[CallTask] | list[AlikeTasks]:
+def submittable(block: CallBlock, used: set[DataObject | CallTask]) -> list[CallTask] | list[AlikeTasks]:
     """The calls of a block as they are submitted. After a submit that was refused they may be alike no more."""
     if block.is_array and not block.linked and [is_alike for is_alike, _ in _runs(block.calls, used)] == [True]:
         return [AlikeTasks(block.first, block.calls)]

@@ -10,7 +10,7 @@ import msgpack
 
 from rain.client.data import CONSTANT, DataObject, to_dataobj
 from rain.client.embedding import InputCollector, collecting, reference_pickle
-from rain.client.handles import CallTask
+from rain.client.handles import CALLS, CallTask
 from rain.client.shape import object_shape
 from rain.client.task import Task
 from rain.common.errors import RainException
@@ -54,28 +54,31 @@ def _packed_references(count: int) -> bytes:
     return pack_args(map(PickledValue, references), _NO_KEYWORDS)
 
 
-def pack_references(args: tuple[Any, ...]) -> tuple[bytes, tuple[DataObject, ...]] | None:
+def pack_references(args: tuple[Any, ...]) -> tuple[bytes, tuple[DataObject | CallTask, ...]] | None:
     """The packed arguments of a call that gets different data objects and nothing else, and these; None if it gets
-    others.
+    others. A call may stand for its only output.
 
     Raises:
         RainException: a task among them does not have one output.
     """
-    objects = []
+    objects: tuple[DataObject | CallTask, ...] = args
     for value in args:
-        if isinstance(value, CallTask):
-            made = value._made or value._outputs
-            objects.append(made[0] if len(made) == 1 else value.output)
-        elif isinstance(value, DataObject):
-            objects.append(value)
-        elif isinstance(value, Task):
-            objects.append(value.output)
-        else:
-            return None
+        if type(value) not in CALLS or len(value._shape.outputs) != 1:
+            if not all(isinstance(one, (DataObject, Task)) for one in args):
+                return None
+            objects = tuple(map(_source, args))
+            break
     count = len(objects)
-    if not count or (count > 1 and len(set(objects)) != count):
+    if not count or (count == 2 and objects[0] is objects[1]) or (count > 2 and len(set(objects)) != count):
         return None
-    return _packed_references(count), tuple(objects)
+    return _packed_references(count), objects
+
+
+def _source(value: DataObject | Task) -> DataObject | CallTask:
+    """What stands for it; the same for a call and the handle of its output, if there is one."""
+    if isinstance(value, CallTask) and value._made is None and len(value._shape.outputs) == 1:
+        return value
+    return to_dataobj(value)
 
 
 class ArgumentPacker:
@@ -103,7 +106,7 @@ class ArgumentPacker:
             return plain, ()
         references = None if kwargs else pack_references(args)
         if references is not None:
-            return references
+            return references[0], tuple(map(to_dataobj, references[1]))
         collector = InputCollector()
         with collecting(collector):
             packed = pack_args(

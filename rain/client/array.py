@@ -277,7 +277,7 @@ class TaskArray:
 
     # --- what can be done -------------------------------------------------------------------------
 
-    def result(self, timeout: float | None = None) -> list[Any]:
+    def result(self, timeout: float | str | None = None) -> list[Any]:
         """The values of all members, in order; submits the session first if needed.
 
         Raises:
@@ -299,7 +299,7 @@ class TaskArray:
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return values_of(self._session._front_in_loop, self, None).__await__()
 
-    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+    def wait(self, timeout: float | str | None = None, *, progress: bool = False) -> None:
         """Wait until all members are finished; `progress`: with a progress bar, see `Session.progress`.
 
         Raises:
@@ -317,7 +317,7 @@ class TaskArray:
         """Number of members per name of their state; nothing when unsubmitted."""
         return self._session._run(count_members(self._session._front, self))
 
-    def cancel(self, timeout: float | None = None) -> int:
+    def cancel(self, timeout: float | str | None = None) -> int:
         """Stop all unfinished members; returns their number.
 
         Raises:

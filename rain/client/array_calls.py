@@ -13,6 +13,7 @@ from rain.common.states import TERMINAL_STATES, TaskState
 
 if TYPE_CHECKING:
     from rain.client.array import TaskArray
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front
 
 
@@ -35,7 +36,7 @@ async def count_members(front: Front, array_: TaskArray) -> Counter[str]:
     return counts
 
 
-async def cancel_members(array_: TaskArray, timeout: float | None) -> int:
+async def cancel_members(array_: TaskArray, timeout: Timeout) -> int:
     """See `TaskArray.cancel`."""
     array_._check_submitted()
     if not len(array_):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rain.client.asking import submit, wait_for
 from rain.client.bulk import BATCH, Wanted, fetch_all, fetch_some
-from rain.client.deadlines import deadline_of, remaining
+from rain.client.deadlines import deadline_of, in_seconds, remaining
 from rain.client.front import run
 from rain.client.progress import with_bar
 from rain.client.states import ask_states
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from rain.client.array import TaskArray
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front
+    from rain.protocol.fields import Ids
 
 WINDOW = 1000
 """Members looked at to find those that are finished."""
@@ -33,36 +35,40 @@ def check_kept(array_: TaskArray) -> None:
         raise RainException(f"The values of {array_!r} are not kept, so there is no result to give")
 
 
-async def values_of(front: Front, array_: TaskArray, timeout: float | None) -> list[Any]:
+async def values_of(front: Front, array_: TaskArray, timeout: Timeout) -> list[Any]:
     """All values, in order; see `TaskArray.result`."""
+    limit = in_seconds(timeout)
     submits = not array_._is_submitted
     if submits:
         array_._set_keep(True)
     check_kept(array_)
     if not len(array_):
         return []
-    return await fetch_all(front, _wanted(array_, range(len(array_))), timeout, submit=submits)
+    return await fetch_all(front, _wanted(array_, range(len(array_))), limit, submit=submits)
 
 
 def _wanted(array_: TaskArray, indices: Sequence[int]) -> Wanted:
+    first = array_._first
+    numbers: Ids
     if isinstance(indices, range):
-        numbers = array_._output_numbers(indices.start, indices.stop)
+        numbers = range(first + indices.start, first + indices.stop)
     else:
-        numbers = array("I", map(array_._first.__add__, indices))
+        numbers = array("I", map(first.__add__, indices))
     static = array_._shape.outputs[0]
     output = lambda position: array_._output(indices[position])  # noqa: E731
     return Wanted(array_._session, numbers, lambda _: static, output, repr(array_))
 
 
-async def wait_for_members(array_: TaskArray, timeout: float | None, progress: bool) -> None:
+async def wait_for_members(array_: TaskArray, timeout: Timeout, progress: bool) -> None:
     """See `TaskArray.wait`."""
+    limit = in_seconds(timeout)
     array_._check_submitted()
     if not (progress and len(array_)):
-        await _wait_for_members(array_._session._front, array_, timeout)
+        await _wait_for_members(array_._session._front, array_, limit)
         return
     title = f"{len(array_)} tasks {array_._shape.options.name or ''}"
     numbers = array_._task_range()
-    await with_bar(array_._session, title, numbers, lambda front: _wait_for_members(front, array_, timeout))
+    await with_bar(array_._session, title, numbers, lambda front: _wait_for_members(front, array_, limit))
 
 
 async def _wait_for_members(front: Front, array_: TaskArray, timeout: float | None) -> None:

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from array import array
+from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,12 +70,24 @@ def end(link: BlockingLink, signals: Signals, pid: int) -> None:
             call()
 
 
+def forget_dropped(dropped: deque[tuple[int, int, int]], session: int) -> None:
+    """The session is closed: the server has forgotten its objects. Others may take from the list meanwhile."""
+    with suppress(IndexError):
+        for _ in range(len(dropped)):
+            found = dropped.popleft()
+            if found[0] != session:
+                dropped.append(found)
+
+
 def take_dropped(dropped: deque[tuple[int, int, int]]) -> Iterator[tuple[int, array[int]]]:
     """Empty the list of dropped objects; rising ids by session, in messages of a bounded size."""
-    by_session: dict[int, array[int]] = {}
+    by_session: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
     while dropped:
         session, first, count = dropped.popleft()
-        by_session.setdefault(session, array("I")).extend(range(first, first + count))
+        if count == 1:
+            by_session[session].append(first)
+        else:
+            by_session[session].extend(range(first, first + count))
     for session, found in by_session.items():
         ids = array("I", sorted(found))  # in stretches they cost the server less
         for start in range(0, len(ids), MAX_UNKEEP):

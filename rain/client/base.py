@@ -13,7 +13,9 @@ from weakref import WeakSet
 from rain.client.active import clear_default, global_session_push, leave, set_default
 from rain.client.array import TaskArray
 from rain.client.asking import ask, submit
+from rain.client.background import forget_dropped
 from rain.client.data import DataObject, to_dataobj
+from rain.client.deadlines import in_seconds
 from rain.client.failures import blame, to_exception
 from rain.client.fetch import fetch_values
 from rain.client.front import NoFront
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from rain.client.array_results import Batches
     from rain.client.client_base import BaseClient
     from rain.client.core import Reply
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front, SubmitFront
     from rain.client.graph import Graph
     from rain.client.registry import Item
@@ -170,6 +173,7 @@ class BaseSession:
         if self.client is None:
             return
         self.client._forget_session(self)
+        forget_dropped(self._dropped, self.session_id)
         if timeout is None or timeout > 0:
             with suppress(RainException):
                 await self._front.ask(
@@ -289,32 +293,35 @@ class BaseSession:
     async def _submit_all(self) -> None:
         await submit(self._front, self)
 
-    async def _wait(self, items: Items, timeout: float | None, progress: bool = False) -> None:
+    async def _wait(self, items: Items, timeout: Timeout, progress: bool = False) -> None:
+        limit = in_seconds(timeout)
         things = self._submitted_items(items)
         if not (progress and things):
-            await wait_for_all(self._front, self, things, timeout)
+            await wait_for_all(self._front, self, things, limit)
             return
         title = repr(things[0]) if len(things) == 1 else f"{len(things)} tasks and objects"
         numbers = numbers_of(things)
-        await with_bar(self, title, numbers, lambda front: wait_for_all(front, self, things, timeout))
+        await with_bar(self, title, numbers, lambda front: wait_for_all(front, self, things, limit))
 
     async def _wait_some(
-        self, items: Items, dataobjs: Items, timeout: float | None
+        self, items: Items, dataobjs: Items, timeout: Timeout
     ) -> tuple[list[Task], list[DataObject]]:
+        limit = in_seconds(timeout)
         things = self._submitted_items(items) + self._submitted_items(dataobjs)
-        return await wait_for_some(self, things, timeout)
+        return await wait_for_some(self, things, limit)
 
-    async def _wait_all(self, timeout: float | None, check: bool, progress: bool = False) -> None:
+    async def _wait_all(self, timeout: Timeout, check: bool, progress: bool = False) -> None:
+        limit = in_seconds(timeout)
         self._check_connected()
         if self._submitted == FIRST_ID:
             return
         if not progress:
-            await wait_for_session(self._front, self, timeout, check)
+            await wait_for_session(self._front, self, limit, check)
             return
         title = f"Session {self.session_id} {self.name!r}"
-        await with_bar(self, title, (), lambda front: wait_for_session(front, self, timeout, check))
+        await with_bar(self, title, (), lambda front: wait_for_session(front, self, limit, check))
 
-    async def _cancel(self, timeout: float | None) -> int:
+    async def _cancel(self, timeout: Timeout) -> int:
         self._check_connected()
         if self._submitted == FIRST_ID:
             return 0
@@ -342,9 +349,9 @@ class BaseSession:
         return await find_objects(self, label, kept)
 
     async def _fetch(
-        self, obj: DataObject | Task, to: str | Path | None = None, timeout: float | None = None
+        self, obj: DataObject | Task, to: str | Path | None = None, timeout: Timeout = None
     ) -> DataInstance:
-        (instance,) = await fetch_values(self._front, self, [to_dataobj(obj)], timeout, to)
+        (instance,) = await fetch_values(self._front, self, [to_dataobj(obj)], in_seconds(timeout), to)
         return instance
 
     async def _fetch_each(self, objects: Iterable[DataObject]) -> list[DataInstance]:

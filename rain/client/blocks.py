@@ -11,7 +11,7 @@ from rain.protocol.messages import SubmitBlock
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MEMBERS_PER_BLOCK = 20_000
+MEMBERS_PER_BLOCK = 40_000
 """Members of one block of a submit."""
 
 

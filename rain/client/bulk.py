@@ -18,7 +18,6 @@ from rain.common.pickle5 import decode_pickle5, decode_pickle5_all
 from rain.protocol.messages import FetchObjects, ObjectsFetched, ValuesFetched
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable
 
     from rain.client.base import BaseSession
@@ -27,9 +26,12 @@ if TYPE_CHECKING:
     from rain.client.data import DataObject
     from rain.client.front import Front
     from rain.client.shape import ObjectShape
+    from rain.protocol.fields import Ids
 
 BATCH = 10_000
 """Values that are asked for by one request."""
+COLUMN_BATCH = 50_000
+"""The same as long as they come as columns of numbers, which are short."""
 AHEAD = 2
 """Further requests under way: while the client decodes an answer, the server makes the next."""
 SMALL = 64 << 10
@@ -50,7 +52,7 @@ class Wanted:
     def __init__(
         self,
         session: BaseSession,
-        numbers: array[int],
+        numbers: Ids,
         shape: Callable[[int], ObjectShape],
         output: Callable[[int], DataObject],
         name: str,
@@ -107,16 +109,24 @@ def _columns(reply: ValuesFetched) -> tuple[list[bytes | None], list[bytes | Non
 
 async def fetch_some(front: Front, wanted: Wanted, timeout: float | None, *, submit: bool) -> list[Any]:
     """The first values, at least one; with `submit` the session is submitted before."""
+    return await wanted.take(front, 0, await _first_reply(front, wanted, timeout, submit=submit))
+
+
+async def _first_reply(front: Front, wanted: Wanted, timeout: float | None, *, submit: bool) -> Reply:
     make, what = wanted.question(0, BATCH)
-    reply = await wait_for(front, wanted.session, make, what, timeout, submit=submit)
-    return await wanted.take(front, 0, reply)
+    return await wait_for(front, wanted.session, make, what, timeout, submit=submit)
 
 
 async def fetch_all(front: Front, wanted: Wanted, timeout: float | None, *, submit: bool = False) -> list[Any]:
     """All values, in order."""
     deadline = deadline_of(timeout)
     session, count = wanted.session, len(wanted.numbers)
-    values = await fetch_some(front, wanted, timeout, submit=True) if submit else []
+    values: list[Any] = []
+    batch = BATCH
+    if submit:
+        reply = await _first_reply(front, wanted, timeout, submit=True)
+        batch = _next_batch(reply)
+        values = await wanted.take(front, 0, reply)
     session._check_connected()
     asked: deque[tuple[int, Request]] = deque()  # where each ends
     end = len(values)
@@ -127,12 +137,13 @@ async def fetch_all(front: Front, wanted: Wanted, timeout: float | None, *, subm
 
     try:
         while len(values) < count:
-            stop, request = asked.popleft() if asked else ask(end, min(end + BATCH, count))
+            stop, request = asked.popleft() if asked else ask(end, min(end + batch, count))
             end = max(end, stop)
             while end < count and len(asked) < AHEAD:
-                asked.append(ask(end, min(end + BATCH, count)))
+                asked.append(ask(end, min(end + batch, count)))
                 end = asked[-1][0]
             reply = session._raise_failure(await front.finish(request, remaining(deadline)))
+            batch = _next_batch(reply)
             values += await wanted.take(front, len(values), reply)
             if len(values) < stop:
                 asked.appendleft(ask(len(values), stop))
@@ -140,3 +151,8 @@ async def fetch_all(front: Front, wanted: Wanted, timeout: float | None, *, subm
         for _, request in asked:
             front.drop(request)
     return values
+
+
+def _next_batch(reply: Reply) -> int:
+    """How many values to ask for, after this answer."""
+    return COLUMN_BATCH if isinstance(reply, ValuesFetched) and reply.column else BATCH

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from rain.client.data import DECLARED, DataObject
+from rain.client.handles import loosen_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,19 +119,18 @@ class CallBlock:
         first, gap = self.first, self.width - 1
         for call in self.calls:
             call._number = first + gap
-            call._gap = gap
+            call._value_number = first
             for number, output in enumerate(call._made or (), first):
                 output._number = number
             first += self.width
 
     def _write_array(self) -> None:
-        gap = len(self.calls)
-        for number, call in enumerate(self.calls, self.first + gap):
+        for number, call in enumerate(self.calls, self.first):
+            call._value_number = number
+            if call._made is not None:
+                call._made[0]._number = number
+        for number, call in enumerate(self.calls, self.first + len(self.calls)):
             call._number = number
-            call._gap = gap
-            made = call._made
-            if made is not None:
-                made[0]._number = number - gap
 
     def live(self) -> list[CallTask]:
         """The calls that somebody refers to."""
@@ -162,7 +162,7 @@ class CallBlock:
             return None
         return call if place == self.width - 1 else call._outputs[place]
 
-    def inputs(self) -> Iterable[DataObject]:
+    def inputs(self) -> Iterable[DataObject | CallTask]:
         """Those of all calls."""
         return chain.from_iterable(map(_inputs, self.calls))
 
@@ -175,3 +175,17 @@ class CallBlock:
         calls, self.calls = self.calls, []
         self.handles = list(map(weakref.ref, calls))
         calls.reverse()  # lists are emptied from the end: the first calls go first
+
+    def loosen_users(self) -> list[CallTask]:
+        """The same for calls that may hold each other, or other handles that own results: those that somebody refers to
+        hold none of these any more. Returns them."""
+        calls, self.calls = self.calls, []
+        self.handles = list(map(weakref.ref, calls))
+        live: list[CallTask] = []
+        for handle in reversed(self.handles):  # what uses others comes after them
+            calls.pop()
+            call = handle()
+            if call is not None:
+                loosen_inputs((call,))
+                live.append(call)
+        return live

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from operator import attrgetter, sub
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from rain.client.bulk import Wanted, fetch_all
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rain.client.front import Front
 
 _KINDS = frozenset({CallTask, DelayedTask})
-_number, _gap = attrgetter("_number"), attrgetter("_gap")
+_number, _value_number = attrgetter("_number"), attrgetter("_value_number")
 _made, _shape, _session = attrgetter("_made"), attrgetter("_shape"), attrgetter("_session")
 
 
@@ -46,7 +46,7 @@ def is_any_unsubmitted(calls: list[CallTask]) -> bool:
 
 async def results_of_calls(front: Front, calls: list[CallTask], timeout: float | None) -> list[Any]:
     """The results of submitted calls, as `are_calls` knows them, in order."""
-    numbers = array("I", map(sub, map(_number, calls), map(_gap, calls)))
+    numbers = array("I", map(_value_number, calls))
     name = repr(calls[0]) + (f" and {len(calls) - 1} more" if len(calls) > 1 else "")
     shape = lambda position: calls[position]._shape.outputs[0]  # noqa: E731
     wanted = Wanted(calls[0]._session, numbers, shape, lambda position: calls[position]._outputs[0], name)

@@ -40,7 +40,7 @@ class Client(BaseClient[Session]):
         port: where the address has none.
         token, token_file, access_file: where the secret comes from; None = as described in the security chapter.
         timeout: seconds for each exchange of a request and its answer; None = no limit.
-        connection_timeout: seconds to connect.
+        connection_timeout: seconds for connecting and the handshake; None = no limit but that of the handshake.
         ssl, ssl_verify, ssl_extra_ca: defaults only.
 
     Attributes:
@@ -51,6 +51,7 @@ class Client(BaseClient[Session]):
         closed: True after `close`.
 
     Raises:
+        RainTimeoutError: `connection_timeout` seconds are over.
         RainConnectionError: no connection, or another version of the protocol.
         AuthenticationError: no secret, or a wrong one.
         ValueError: a malformed address.
@@ -65,7 +66,7 @@ class Client(BaseClient[Session]):
         token_file: str | Path | None = None,
         access_file: str | Path | None = None,
         timeout: float | str | None = 30.0,
-        connection_timeout: float | str = 5.0,
+        connection_timeout: float | str | None = 5.0,
         ssl: Any = None,
         ssl_verify: bool = True,
         ssl_extra_ca: str | Path | None = None,
@@ -163,6 +164,18 @@ class Client(BaseClient[Session]):
             RainConnectionError: the connection is lost.
         """
         return run(self._server_info())
+
+    def list_sessions(self) -> list[dict[str, Any]]:
+        """The sessions of the server, of all clients; of more than 10,000 the newest.
+
+        Returns:
+            Per session `id`, `name`, `state` (`"open"`, `"failed"`), `persistent` (False), `tasks` (number by name of
+            TaskState).
+
+        Raises:
+            RainConnectionError: the connection is lost.
+        """
+        return run(self._list_sessions())
 
     # --- the end ------------------------------------------------------------------------------------
 

@@ -17,7 +17,16 @@ from rain.client.task import Task
 from rain.common.errors import RainConnectionError, RainException
 from rain.common.failure import Failure
 from rain.common.ids import ID
-from rain.protocol.messages import GetServerInfo, Heartbeat, NewSession, ServerInfo, SessionCreated, StopServer
+from rain.protocol.messages import (
+    GetServerInfo,
+    Heartbeat,
+    ListSessions,
+    NewSession,
+    ServerInfo,
+    SessionCreated,
+    SessionList,
+    StopServer,
+)
 
 if TYPE_CHECKING:
     from collections import deque
@@ -127,6 +136,17 @@ class BaseClient(Generic[S]):
             self.dashboard_url = self._told_dashboard(reply.info.get("server", {}).get("http_url"))
         workers = [_worker_entry(entry) for entry in reply.info.get("workers", ())]
         return {**reply.info, "workers": workers, "governors": workers}
+
+    async def _list_sessions(self) -> list[dict[str, Any]]:
+        self._check_usable()
+        reply = await self._front.ask(lambda seq: ListSessions(seq, 0), "asking for the sessions")
+        if isinstance(reply, Failure):
+            raise to_exception(reply, None)
+        assert isinstance(reply, SessionList)
+        return [
+            {"id": entry["session"], "persistent": False, **{name: entry[name] for name in ("name", "state", "tasks")}}
+            for entry in reply.sessions["sessions"]
+        ]
 
     def _told_dashboard(self, http_url: str | None) -> str | None:
         """The dashboard's address as it is from here: on the host by which the server was found."""

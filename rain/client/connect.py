@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rain.client.connection import Connection
-from rain.common.errors import AuthenticationError, RainException
+from rain.common.errors import AuthenticationError, RainConnectionError, RainException, RainTimeoutError
 from rain.common.structs import dataclass
 from rain.common.units import parse_duration
 from rain.net.access import newest_access_file, read_access_file
@@ -111,22 +111,27 @@ def dashboard_url_of(access: AccessFile) -> str | None:
 
 
 def open_connection(
-    target: Target, *, timeout: float | str | None, connection_timeout: float | str
+    target: Target, *, timeout: float | str | None, connection_timeout: float | str | None
 ) -> Connection:
     """Connect.
 
     Args:
         target: the server.
         timeout: seconds for each exchange later; None = no limit.
-        connection_timeout: seconds to connect.
+        connection_timeout: seconds to connect; None = no limit but that of the handshake.
 
     Raises:
+        RainTimeoutError: `connection_timeout` seconds are over.
         RainConnectionError: no connection.
         AuthenticationError: no secret, or a wrong one.
     """
-    channel = BlockingChannel.connect(
-        target.address, "client", target.secret, timeout=parse_duration(connection_timeout)
-    )
+    limit = None if connection_timeout is None else parse_duration(connection_timeout)
+    try:
+        channel = BlockingChannel.connect(target.address, "client", target.secret, timeout=limit)
+    except RainConnectionError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise RainTimeoutError(str(error)) from error.__cause__
+        raise
     return Connection(
         PolledChannel(channel),
         str(target.address),

@@ -23,6 +23,7 @@ from rain.protocol.messages import (
     Refused,
     ServerInfo,
     SessionCreated,
+    SessionList,
     SessionWarning,
     Specs,
     States,
@@ -38,17 +39,27 @@ if TYPE_CHECKING:
 
 Reply: TypeAlias = (
     "SessionCreated | Accepted | Refused | WaitDone | ObjectsFetched | ValuesFetched | Infos | States | Counts | "
-    "Cancelled | Explained | ServerInfo | TaskList | ObjectList | Specs"
+    "Cancelled | Explained | ServerInfo | SessionList | TaskList | ObjectList | Specs"
 )
 _REPLIES = (
     SessionCreated, Accepted, Refused, WaitDone, ObjectsFetched, ValuesFetched, Infos, States, Counts, Cancelled,
-    Explained, ServerInfo, TaskList, ObjectList, Specs,
+    Explained, ServerInfo, SessionList, TaskList, ObjectList, Specs,
 )  # fmt: skip
 
 HEARTBEAT_INTERVAL = 5.0
 """Seconds between signs of life."""
 SILENCE_LIMIT = 15.0
 """Seconds without a sign of life after which the server counts as lost."""
+
+
+def expired_text(what: str, timeout: float | None) -> str:
+    """The error for a wait that was not over in time."""
+    return f"Timeout of {_rounded(timeout)} s expired while {what}; the work goes on"
+
+
+def _rounded(timeout: float | None) -> float | None:
+    """A part of what the user gave may have gone by before."""
+    return None if timeout is None else round(timeout, 3)
 
 
 class Request:
@@ -166,8 +177,8 @@ class ClientCore:
     def timeout_text(self, what: str, timeout: float | None, is_wait: bool) -> str:
         """The error for a question that was not answered in time."""
         if is_wait:
-            return f"Timeout of {timeout} s expired while {what}; the work goes on"
-        return f"The server at {self.address} did not answer within {timeout} s while {what}"
+            return expired_text(what, timeout)
+        return f"The server at {self.address} did not answer within {_rounded(timeout)} s while {what}"
 
     def silent_since(self, now: float) -> float | None:
         """Seconds of silence if they exceed the limit, else None."""

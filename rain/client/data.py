@@ -60,6 +60,8 @@ class DataObject:
     )
 
     _number: int
+    _value_number: int
+    """The number once more, by the name that calls which stand for their only output have for the number of that."""
     _session: BaseSession
     _shape: ObjectShape
     _own_spec: ObjectSpec | None
@@ -199,11 +201,11 @@ class DataObject:
         """Whether the keep flag is set."""
         return self._keep
 
-    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+    def wait(self, timeout: float | str | None = None, *, progress: bool = False) -> None:
         """Wait until the object is finished; `progress`: with a progress bar, see `Session.progress`."""
         return self._session._run(self._session._wait((self,), timeout, progress))
 
-    def fetch(self, *, to: str | Path | None = None, timeout: float | None = None) -> DataInstance:
+    def fetch(self, *, to: str | Path | None = None, timeout: float | str | None = None) -> DataInstance:
         """The value; see `Session.fetch`."""
         return self._session._run(self._session._fetch(self, to, timeout))
 
@@ -211,7 +213,7 @@ class DataObject:
         """Refresh state and info."""
         return self._session._run(self._session._update((self,)))
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | str | None = None) -> Any:
         """The decoded value; submits the session first if needed."""
         from rain.client.results import result_of
 
@@ -223,7 +225,7 @@ class DataObject:
 
         return self._session._run(is_done(self._session._front, self))
 
-    def exception(self, timeout: float | None = None) -> RainException | None:
+    def exception(self, timeout: float | str | None = None) -> RainException | None:
         """Wait; the exception that `result()` would raise, or None."""
         from rain.client.results import exception_of
 
@@ -270,6 +272,7 @@ class DataObject:
         return object_html(self)
 
 
+DataObject._value_number = DataObject._number  # type: ignore[misc]  # one slot, two names
 _new_object = DataObject.__new__
 
 

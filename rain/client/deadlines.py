@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import TypeAlias
+
+from rain.common.units import parse_duration
+
+Timeout: TypeAlias = "float | str | None"
+"""What users give: seconds, a text such as `"5 s"`, or None for no limit."""
+
+
+def in_seconds(timeout: Timeout) -> float | None:
+    """A user's timeout as a number.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    return parse_duration(timeout) if isinstance(timeout, str) else timeout
 
 
 def deadline_of(timeout: float | None) -> float | None:

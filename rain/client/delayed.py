@@ -21,7 +21,7 @@ from rain.client.output import OutputSpec
 from rain.client.shape import TaskShape, object_shape
 from rain.client.site import here
 from rain.common.errors import RainException
-from rain.common.packing import cloud_dump, cloudpickle
+from rain.common.packing import PLAIN_TYPES, cloud_dump, cloudpickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,13 +108,16 @@ class Delayed:
         if (kwargs or not self._required <= len(args) <= self._positional) and self._signature is not None:
             self._signature.bind(*args, **kwargs)
         session = self._session or get_active_session()
-        packed = None if kwargs else pack_plain_args(args)
-        inputs: tuple[DataObject, ...] | None = session._functions.get(self._key)
-        if packed is None and inputs is not None and not kwargs:
-            references = pack_references(args)
-            if references is not None:
-                packed = references[0]
-                inputs += references[1]
+        packed = None
+        inputs: tuple[DataObject | CallTask, ...] | None = session._functions.get(self._key)
+        if inputs is not None and not kwargs:
+            if not args or type(args[0]) in PLAIN_TYPES:
+                packed = pack_plain_args(args)
+            else:
+                references = pack_references(args)
+                if references is not None:
+                    packed = references[0]
+                    inputs += references[1]
         if packed is None or inputs is None:
             session._check_open()
             packer = ArgumentPacker(session)

@@ -12,9 +12,9 @@ from rain.client.array_results import values_of
 from rain.client.asking import submit, wait_for
 from rain.client.bulk import BATCH
 from rain.client.call_results import are_calls, is_any_unsubmitted, keep_calls, results_of_calls
-from rain.client.core import result_of as answer_of
+from rain.client.core import expired_text, result_of as answer_of
 from rain.client.data import DataObject
-from rain.client.deadlines import deadline_of, remaining
+from rain.client.deadlines import deadline_of, in_seconds, remaining
 from rain.client.failures import to_exception
 from rain.client.fetch import fetch_results
 from rain.client.front import run
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rain.client.base import BaseSession
     from rain.client.connection import Question
     from rain.client.core import Request
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front, Mailbox
 
     FrontOf = Callable[[BaseSession], Front]
@@ -157,9 +158,8 @@ class _Completing:
                 )
             except TimeoutError:
                 if left is not None and left <= _WARNING_INTERVAL:
-                    raise RainTimeoutError(
-                        f"Timeout of {self._timeout} s expired while waiting for tasks and objects; the work goes on"
-                    ) from None
+                    what = "waiting for tasks and objects"
+                    raise RainTimeoutError(expired_text(what, self._timeout)) from None
             else:
                 del self._requests[item[0]]
                 return item
@@ -171,10 +171,10 @@ class _Completing:
 class Completed:
     """The iterator that `as_completed` returns; both a plain and an asynchronous one."""
 
-    def __init__(self, items: Iterable[Leaf], timeout: float | None, *, in_loop: bool = False) -> None:
+    def __init__(self, items: Iterable[Leaf], timeout: Timeout, *, in_loop: bool = False) -> None:
         leaves = list(dict.fromkeys([items] if isinstance(items, (Task, DataObject)) else items))
-        self._deadline = deadline_of(timeout)
-        self._timeout = timeout
+        self._timeout = in_seconds(timeout)
+        self._deadline = deadline_of(self._timeout)
         for leaf in leaves:
             if not isinstance(leaf, (Task, DataObject, TaskArray)):
                 raise TypeError(f"Tasks and data objects are expected, not {leaf!r}")
@@ -226,7 +226,7 @@ class Completed:
         return _Completing(_watches(self._leaves), WAIT_SOME, front_of, self._timeout, self._deadline)
 
 
-def as_completed(items: Iterable[Leaf], timeout: float | None = None) -> Completed:
+def as_completed(items: Iterable[Leaf], timeout: float | str | None = None) -> Completed:
     """Each distinct task and data object when it becomes terminal, in that order; submits what is not submitted.
 
     Args:
@@ -243,7 +243,7 @@ def as_completed(items: Iterable[Leaf], timeout: float | None = None) -> Complet
     return Completed(items, timeout)
 
 
-def gather(*items: Any, return_exceptions: bool = False, timeout: float | None = None) -> Any:
+def gather(*items: Any, return_exceptions: bool = False, timeout: float | str | None = None) -> Any:
     """The results of everything in a nest of lists, tuples and dicts, in the same shape; other values stay.
 
     Args:
@@ -259,11 +259,12 @@ def gather(*items: Any, return_exceptions: bool = False, timeout: float | None =
 
 
 async def gather_results(
-    items: tuple[Any, ...], front_of: FrontOf, return_exceptions: bool, timeout: float | None
+    items: tuple[Any, ...], front_of: FrontOf, return_exceptions: bool, timeout: Timeout
 ) -> Any:
     """See `gather`; `front_of` gives the front by which a session is asked."""
     nest = items[0] if len(items) == 1 and not isinstance(items[0], (Task, DataObject)) else list(items)
-    deadline = deadline_of(timeout)
+    limit = in_seconds(timeout)
+    deadline = deadline_of(limit)
     if type(nest) is list and nest and not return_exceptions and are_calls(nest) and keep_calls(nest):
         front = front_of(nest[0]._session)
         if is_any_unsubmitted(nest):
@@ -275,12 +276,12 @@ async def gather_results(
         _keep(leaf)
     await _submit(leaves, front_of)
     if return_exceptions:
-        await _wait(leaves, WAIT_SOME, front_of, timeout, deadline)
+        await _wait(leaves, WAIT_SOME, front_of, limit, deadline)
         for leaf in leaves:
             leaves[leaf] = await _outcome(front_of(leaf._session), leaf)
     else:
         if len({leaf._session for leaf in leaves}) > 1:  # the first failure is to be raised at once
-            await _wait(leaves, WAIT_ALL, front_of, timeout, deadline)
+            await _wait(leaves, WAIT_ALL, front_of, limit, deadline)
         await _fetch_all(leaves, front_of, deadline)
     return _rebuilt(nest, leaves)
 

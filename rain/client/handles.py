@@ -26,13 +26,13 @@ class CallTask(Task):
     There are no handles of the outputs until somebody asks for one; till then the task stands for them.
     """
 
-    __slots__ = ("_gap", "_keeps", "_made")
+    __slots__ = ("_keeps", "_made", "_value_number")
 
     _OUTPUT: ClassVar[type[DataObject]] = DataObject
 
     _args: bytes
-    _gap: int
-    """How far the number of the first output is below that of the task."""
+    _value_number: int
+    """Of the first output."""
     _made: tuple[DataObject, ...] | None
     _keeps: bool
     """Whether the outputs are kept, as long as there are no handles."""
@@ -49,7 +49,7 @@ class CallTask(Task):
             if made is None:
                 shapes = self._shape.outputs
                 if len(shapes) == 1:
-                    made = self._made = (self._make_output(shapes[0], self._number - self._gap),)
+                    made = self._made = (self._make_output(shapes[0], self._value_number),)
                 else:
                     made = self._made = tuple(map(self._make_output, shapes, self._output_numbers()))
                 if self._number < session._submitted:
@@ -70,7 +70,7 @@ class CallTask(Task):
         return output
 
     def _output_numbers(self) -> range:
-        first = self._number - self._gap
+        first = self._value_number
         return range(first, first + len(self._shape.outputs))
 
 
@@ -96,7 +96,7 @@ class DelayedTask(CallTask):
         if self._made is None:
             session = self._session
             if session.active and self._number < session._submitted:
-                session._dropped.append((session.session_id, self._number - self._gap, len(self._shape.outputs)))
+                session._dropped.append((session.session_id, self._value_number, len(self._shape.outputs)))
 
 
 class ArrayTask(Task):
@@ -137,8 +137,9 @@ class FoundObject(DataObject):
 
 WEAK_TYPES: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayTask, ArrayOutput, FoundTask, FoundObject})
 """What a session does not hold once it is submitted."""
-OWNED = frozenset({DelayedOutput, ArrayOutput})
+OWNED: frozenset[type] = frozenset({DelayedTask, DelayedOutput, ArrayOutput})
 """Handles that own a kept result."""
+CALLS: frozenset[type] = frozenset({CallTask, DelayedTask})
 _new_call = CallTask.__new__
 _new_object = DataObject.__new__
 
@@ -147,7 +148,7 @@ def new_call(
     kind: type[CallTask],
     shape: TaskShape,
     args: bytes,
-    inputs: tuple[DataObject, ...],
+    inputs: tuple[DataObject | CallTask, ...],
     session: BaseSession,
     site: Site,
 ) -> CallTask:
@@ -203,17 +204,29 @@ def found_object(shape: ObjectShape, *, keep: bool, made_by_task: bool) -> Found
 
 def loosen_inputs(tasks: Iterable[Task]) -> None:
     """Submitted tasks do not keep their inputs: handles that do are replaced by ones that do not."""
-    loose: dict[DataObject, DataObject] = {}
+    loose: dict[DataObject | CallTask, DataObject | CallTask] = {}
     for task in tasks:
         inputs = task._inputs
         if not OWNED.isdisjoint(map(type, inputs)):
-            for dataobj in inputs:
-                if dataobj not in loose:
-                    loose[dataobj] = _loose(dataobj) if type(dataobj) in OWNED else dataobj
-            task._inputs = tuple([loose[dataobj] for dataobj in inputs])
+            for used in inputs:
+                if used not in loose:
+                    loose[used] = _loose(used) if type(used) in OWNED else used
+            task._inputs = tuple([loose[used] for used in inputs])
 
 
-def _loose(dataobj: DataObject) -> DataObject:
+def _loose(owner: DataObject | CallTask) -> DataObject:
+    if isinstance(owner, DataObject):
+        return _copy(owner)
+    if owner._made is not None:
+        return _copy(owner._made[0])
+    made = output_object(owner._shape.outputs[0])
+    made._session = owner._session
+    made._number = owner._value_number
+    made._keep = owner._keeps
+    return made
+
+
+def _copy(dataobj: DataObject) -> DataObject:
     made = output_object(dataobj._shape)
     made._session = dataobj._session
     made._number = dataobj._number

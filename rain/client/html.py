@@ -77,7 +77,7 @@ def task_html(task: Task) -> str:
     rows: list[Row] = [
         ("Type", task.task_type),
         ("State", state.name if state is not None else _UNSUBMITTED),
-        ("Inputs", _listed(task._inputs)),
+        ("Inputs", _listed(task._input_objects)),
         ("Outputs", _listed(task._outputs)),
     ]
     if info is not None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from itertools import chain, compress, count
+from itertools import chain, compress, count, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from rain.client.call_block import CallBlock, ThingBlock
-from rain.client.data import OUTPUT
+from rain.client.data import OUTPUT, DataObject
 from rain.client.handles import CallTask
 from rain.client.shape import pack_plain
 from rain.client.task import Task
@@ -23,7 +23,6 @@ from rain.protocol.messages import KEEP, SubmitBlock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rain.client.data import DataObject
     from rain.client.shape import TaskShape
 
 FEWEST_LINKED = 256
@@ -40,7 +39,7 @@ _FEWEST_LEAVES, _MOST_LEAVES, _LEAF_CLUSTERS = 16, 128, 64
 
 _args, _shape, _inputs = attrgetter("_args"), attrgetter("_shape"), attrgetter("_inputs")
 _made, _number, _own_spec = attrgetter("_made"), attrgetter("_number"), attrgetter("_own_spec")
-_session = attrgetter("_session")
+_session, _value_number = attrgetter("_session"), attrgetter("_value_number")
 
 
 class Cluster:
@@ -125,17 +124,17 @@ def clustered(calls: Sequence[CallTask]) -> list[Cluster]:
         calls: each after those whose outputs it uses.
     """
     nowhere = Cluster(-1)
-    home = dict.fromkeys(_linked_outputs(calls), nowhere)
-    is_leaf = list(map(home.keys().isdisjoint, map(_inputs, calls)))
-    leaves = [call for call in compress(calls, is_leaf) if call._made is not None and call._made[0] in home]
+    inputs_of = [call._inputs for call in calls]
+    home = dict.fromkeys(_linked_outputs(calls, inputs_of), nowhere)
+    is_leaf = list(map(home.keys().isdisjoint, inputs_of))
+    leaves = [call for call in compress(calls, is_leaf) if call in home]
     if not home or len(calls) - sum(is_leaf) + len(leaves) < FEWEST_LINKED:
         return []
     clustering = _Clustering(len(leaves))
     leaf, behind, merge = clustering.leaf, clustering.behind, clustering.merge
-    for call, uses_none in zip(calls, is_leaf, strict=True):
-        inputs, made = call._inputs, call._made
+    for call, inputs, uses_none in zip(calls, inputs_of, is_leaf, strict=True):
         if uses_none:
-            if made is None or made[0] not in home:
+            if call not in home:
                 continue
             cluster = leaf(len(inputs) - 1)
         elif len(inputs) == 2:
@@ -143,27 +142,35 @@ def clustered(calls: Sequence[CallTask]) -> list[Cluster]:
             if len(cluster.calls) >= HARD:
                 cluster = behind(cluster, 0)
         else:
-            used = {cluster for cluster in map(home.get, inputs) if cluster is not None}
+            used = set(map(home.get, inputs, repeat(nowhere)))
+            used.discard(nowhere)
             if len(used) == 1:
                 cluster = behind(used.pop(), len(inputs) - 2)
             else:
                 cluster = merge(used, len(inputs) - 1)
         cluster.calls.append(call)
-        if made is not None:
-            home[made[0]] = cluster
+        home[call] = cluster
+        if call._made is not None:
+            home[call._made[0]] = cluster
     return sorted(clustering.clusters, key=attrgetter("level"))
 
 
-def _linked_outputs(calls: Iterable[CallTask]) -> set[DataObject]:
-    """Outputs of calls that others of them use."""
-    outputs = set(chain.from_iterable(filter(None, map(_made, calls))))
-    return outputs.intersection(chain.from_iterable(map(_inputs, calls)))
+def _linked_outputs(
+    calls: Sequence[CallTask], inputs_of: list[tuple[DataObject | CallTask, ...]]
+) -> set[DataObject | CallTask]:
+    """Calls that others of them use, and the handles of the outputs of these."""
+    used = set(chain.from_iterable(inputs_of))
+    linked: set[DataObject | CallTask] = used.intersection(calls)
+    for call in calls:
+        if call._made is not None and call._made[0] in used:
+            linked |= {call, call._made[0]}
+    return linked
 
 
 # --- which calls --------------------------------------------------------------------------------------
 
 
-def may_link(blocks: Iterable[object], used: set[DataObject]) -> bool:
+def may_link(blocks: Iterable[object], used: set[DataObject | CallTask]) -> bool:
     """Whether something of these blocks may be linked.
 
     Args:
@@ -174,10 +181,13 @@ def may_link(blocks: Iterable[object], used: set[DataObject]) -> bool:
     for block in blocks:
         if isinstance(block, CallBlock) and block.width == 2 and not block.is_array:
             kinds[block.kind] += len(block.calls)
-    large = {kind._OUTPUT for kind, calls in kinds.items() if calls >= FEWEST_LINKED}
+    large = {kind for kind, calls in kinds.items() if calls >= FEWEST_LINKED}
     if not large or len(set(map(_session, used))) > 1:
         return False
-    if not any(type(dataobj) in large and dataobj._role == OUTPUT for dataobj in used):
+    outputs = {kind._OUTPUT for kind in large}
+    if large.isdisjoint(map(type, used)) and not any(
+        type(one) in outputs and isinstance(one, DataObject) and one._role == OUTPUT for one in used
+    ):
         return False
     # What makes a declared object may come behind what uses it.
     return not any(isinstance(block, ThingBlock) and block.has_declared() for block in blocks)
@@ -226,8 +236,9 @@ def _untangled(
     """Those of the calls that use nothing of a task that is not among them and depends on one of them: they could not
     be in one block with that one. And all other tasks that depend on one of the calls, with their outputs."""
     others = _other_tasks(stretch, calls)
-    outputs = set(chain.from_iterable(filter(None, map(_made, calls)))) if others else set()
     behind: set[Task | DataObject] = set()
+    outputs: set[Task | DataObject] = set(calls) if others else set()
+    outputs.update(*filter(None, map(_made, outputs)))
     if outputs.isdisjoint(chain.from_iterable(map(_inputs, others))):
         return calls, behind
     known, found = set(calls), []
@@ -357,19 +368,20 @@ class LinkedTasks:
 
     def _message(self, session: int, templates: dict[TaskShape, int], start: int, calls: list[CallTask]) -> SubmitBlock:
         own = range(self._block.first + start, self._block.first + start + len(calls))
-        inputs = list(map(_inputs, calls))
-        numbers = list(map(_number, chain.from_iterable(inputs)))
+        inputs = [call._inputs for call in calls]
+        numbers = list(map(_value_number, chain.from_iterable(inputs)))
         outside = sorted(set(numbers).difference(own))
         places = dict(zip(chain(outside, own), count()))
-        references = array("H", map(places.__getitem__, numbers))
-        used = list(dict.fromkeys(map(templates.__getitem__, map(_shape, calls))))
+        references = array("H", list(map(places.__getitem__, numbers)))
+        shapes = [call._shape for call in calls]
+        used = list(dict.fromkeys(map(templates.__getitem__, dict.fromkeys(shapes))))
         which = b""
         if len(used) > 1:
             positions = {shape: used.index(number) for shape, number in templates.items() if number in used}
-            which = bytes(map(positions.__getitem__, map(_shape, calls)))
+            which = bytes(map(positions.__getitem__, shapes))
         link = Link(used, which, bytes(map(len, inputs)), references, len(outside))
-        packed = list(map(_args, calls))
-        kept = bytes([KEEP if _is_kept(call) else 0 for call in calls])
+        packed = [call._args for call in calls]
+        kept = bytes([KEEP * (call._keeps if call._made is None else call._made[0]._keep) for call in calls])
         return SubmitBlock(
             session,
             [],
@@ -384,11 +396,6 @@ class LinkedTasks:
             link=link.pack(),
             keeps=kept if any(kept) and not all(kept) else b"",
         )
-
-
-def _is_kept(call: CallTask) -> bool:
-    made = call._made
-    return call._keeps if made is None else made[0]._keep
 
 
 def is_linkable(block: CallBlock, fixed: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rain.client.core import result_of
+from rain.client.core import expired_text, result_of
 from rain.client.front import run
 from rain.client.loop_mailbox import LoopMailbox
 from rain.common.errors import RainTimeoutError
@@ -64,9 +64,7 @@ class ListeningFront:
                 return await asyncio.to_thread(self._blocking.connection.finish, request, 0)
             return result_of(await self._mailboxes[request.seq].next(timeout))
         except TimeoutError as error:
-            raise RainTimeoutError(
-                f"Timeout of {timeout} s expired while {request.what}; the work goes on"
-            ) from error
+            raise RainTimeoutError(expired_text(request.what, timeout)) from error
         finally:
             self.drop(request)
 

@@ -23,7 +23,6 @@ from rain.launch.processes import (
 from rain.net.address import Address
 from rain.net.secret import Secret, generate_secret
 from rain.net.sockets import bind_listening
-from rain.protocol import codec
 from rain.protocol.messages import GetServerInfo, ServerInfo, StopServer
 
 if TYPE_CHECKING:
@@ -149,8 +148,7 @@ class LocalCluster:
             )
         for count in cpus_of_workers:
             self._start_worker(count)
-        codec.prepare()  # while they start, as the next line
-        cloudpickle()
+        cloudpickle()  # loaded while they start
         path, access = yield from access_file_pauses(access_dir, server, deadline)
         self.http_url = dashboard_url_of(access)
         self.access_file = str(path)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rain.client.base import BaseSession
 
-    Column = list[Any] | TaskArray
+    Column = list[Any] | range | TaskArray
 
 _NO_KEYWORDS: dict[str, Any] = {}
 
@@ -62,7 +62,7 @@ def _columns(iterables: tuple[Iterable[Any], ...]) -> list[Column]:
     """The arguments by position, as long as the shortest iterable; each is consumed once."""
     if len(iterables) == 1:
         only = iterables[0]
-        return [only if isinstance(only, TaskArray) else list(only)]
+        return [only if isinstance(only, (range, TaskArray)) else list(only)]
     if all(isinstance(one, Sized) for one in iterables):
         length = min(len(one) for one in iterables if isinstance(one, Sized))
         found: list[Column] = []
@@ -78,7 +78,7 @@ def _pack(
     session: BaseSession, packer: ArgumentPacker, columns: list[Column]
 ) -> tuple[Sequence[bytes], array[int] | None, array[int] | None, list[Any]]:
     """Packed arguments, number of inputs and their ids (None: those of the handles), and the handles."""
-    if len(columns) == 1 and isinstance(columns[0], list):
+    if len(columns) == 1 and not isinstance(columns[0], TaskArray):
         numbers = number_arguments(columns[0])
         if numbers is not None:
             return numbers, None, None, []

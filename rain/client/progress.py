@@ -7,7 +7,7 @@ from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rain.client.core import result_of
+from rain.client.core import expired_text, result_of
 from rain.client.deadlines import deadline_of, remaining
 from rain.client.progress_bar import Bar
 from rain.client.states import by_name
@@ -99,7 +99,7 @@ class WatchingFront:
             while not request.done:
                 left = remaining(deadline)
                 if left == 0:
-                    raise RainTimeoutError(f"Timeout of {timeout} s expired while {what}; the work goes on")
+                    raise RainTimeoutError(expired_text(what, timeout))
                 if look is None and time.monotonic() >= self._next_look:
                     self._next_look = time.monotonic() + INTERVAL
                     look = self._front.listen(self._question, "counting", session=session, on_done=mailbox.put)

@@ -37,6 +37,8 @@ MAX_PICKLE_TIME = 1.0
 MAX_SHAPES = 1000
 """Task shapes remembered per function."""
 
+_MOST_REFERENCES = 64
+"""Data objects of a call whose packed arguments are remembered."""
 _RESERVED = ("output", "outputs", "name", "session")
 
 
@@ -98,8 +100,8 @@ class Remote:
         self._usual_outputs = self.outputs.instantiate()
         self._shapes: dict[tuple[str | None, tuple[str, ...]], TaskShape] = {}
         self._plain_shape = self._usual_shape(None, ())
-        #: packed arguments and labels by the number of data objects
-        self._reference_calls: dict[int, tuple[bytes, tuple[str, ...]]] = {}
+        #: packed arguments and shape by the number of data objects
+        self._reference_calls: dict[int, tuple[bytes, TaskShape]] = {}
         self.__doc__ = getattr(fn, "__doc__", None)
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__wrapped__ = fn
@@ -121,6 +123,7 @@ class Remote:
         copy._task_options = read_options(name=copy.default_name, **copy._options)
         copy._needs_code = copy._task_options.cache is True
         copy._shapes = {}
+        copy._reference_calls = {}
         copy._plain_shape = copy._usual_shape(None, ())
         return copy
 
@@ -148,15 +151,17 @@ class Remote:
             session = get_active_session()
         session._check_open()
         function = session._static_data.get(self.fn)
-        if function is not None and not kwargs and output is outputs is name is None:
-            plain = pack_plain_args(args, MAX_PICKLE // 4)
-            if plain is not None and not self._needs_code:
-                alone = session._functions.get(function) or session._functions.setdefault(function, (function,))
-                return new_call(CallTask, self._plain_shape, plain, alone, session, here())
-            found = None if plain is not None or self._needs_code else self._pack_references(args)
-            if found is not None:
-                packed, shape, objects = found
-                return new_call(CallTask, shape, packed, (function, *objects), session, here())
+        if function is not None and not kwargs and output is outputs is name is None and not self._needs_code:
+            if not args or type(args[0]) in PLAIN_TYPES:
+                plain = pack_plain_args(args, MAX_PICKLE // 4)
+                if plain is not None:
+                    alone = session._functions.get(function) or session._functions.setdefault(function, (function,))
+                    return new_call(CallTask, self._plain_shape, plain, alone, session, here())
+            else:
+                found = self._pack_references(args)
+                if found is not None:
+                    packed, shape, objects = found
+                    return new_call(CallTask, shape, packed, (function, *objects), session, here())
         blob = None if function is not None else self._function_blob()
         packed, collector = self._pack(args, kwargs)
         if collector is None:
@@ -221,18 +226,20 @@ class Remote:
         packed = pack_args(packed_args, packed_kwargs)
         return packed, collector if collector.inputs else None
 
-    def _pack_references(self, args: tuple[Any, ...]) -> tuple[bytes, TaskShape, tuple[DataObject, ...]] | None:
+    def _pack_references(
+        self, args: tuple[Any, ...]
+    ) -> tuple[bytes, TaskShape, tuple[DataObject | CallTask, ...]] | None:
         """The packed arguments of a call that gets different data objects and nothing else, its shape, and these; None
         if it gets others, or data objects that must be looked at. Of equally many they are the same."""
-        references = None if self._declared or len(args) > len(self._names) else pack_references(args)
+        references = None if self._declared or len(args) > _MOST_REFERENCES else pack_references(args)
         if references is None:
             return None
         known = self._reference_calls.get(len(args))
         if known is None:
             packed, collector = self._pack(args, {})
             assert collector is not None
-            known = self._reference_calls[len(args)] = packed, tuple(collector.labels)
-        return known[0], self._usual_shape(None, known[1]), references[1]
+            known = self._reference_calls[len(args)] = packed, self._usual_shape(None, tuple(collector.labels))
+        return *known, references[1]
 
     def _pack_one(self, name: str, value: Any, collector: InputCollector) -> Any:
         kind = type(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -92,18 +92,18 @@ class Registry:
 
     def add_call(self, call: CallTask) -> None:
         """Give a call, and its outputs, their numbers."""
-        outputs = len(call._shape.outputs)
+        width = len(call._shape.outputs) + 1
         block = self._open_calls
-        if block is None or block.width != outputs + 1 or block.kind is not type(call):
+        if block is None or block.width != width or block.kind is not type(call):
             self._close()
-            block = self._open_calls = CallBlock(type(call), self.next, outputs + 1, [])
+            block = self._open_calls = CallBlock(type(call), self.next, width, [])
             self._blocks.append(block)
         calls = block.calls
-        call._gap = outputs
-        call._number = number = block.first + len(calls) * block.width + outputs
-        call._made = None if outputs else ()
+        call._value_number = first = block.first + len(calls) * width
+        call._number = first + width - 1
+        call._made = None if width > 1 else ()
         calls.append(call)
-        self.next = number + 1
+        self.next = first + width
 
     def _close(self) -> None:
         """What is registered next begins a new block. Ctrl-C may have come before `next` followed the last call."""
@@ -162,7 +162,7 @@ class Registry:
         waiting = self._blocks[self._submitted_blocks :]
         return sum([len(block) for block in waiting if isinstance(block, CallBlock)]) >= FEWEST
 
-    def _arrange(self, used: set[DataObject]) -> None:
+    def _arrange(self, used: set[DataObject | CallTask]) -> None:
         """Give calls that are alike, or use each other's outputs, the numbers of task arrays."""
         if may_link(self._blocks[self._submitted_blocks :], used):
             self._link()
@@ -171,7 +171,7 @@ class Registry:
             waiting += divided(block, used, self.fixed) if isinstance(block, CallBlock) else (block,)
         self._blocks[self._submitted_blocks :] = waiting
 
-    def _submittable(self, block: CallBlock, used: set[DataObject]) -> Sequence[Submitted]:
+    def _submittable(self, block: CallBlock, used: set[DataObject | CallTask]) -> Sequence[Submitted]:
         if block.linked and is_linkable(block, self.fixed):
             return [LinkedTasks(block)]
         return submittable(block, used)
@@ -216,43 +216,51 @@ class Registry:
 
     def _loosen_all(self, end: int) -> None:
         """Hold weakly what needs no other hold; forget blocks that are not needed any more."""
-        blocks = self._blocks
-        stay = position = self._submitted_blocks
-        while position < len(blocks) and blocks[position].first < end:
-            block = blocks[position]
-            position += 1
-            if isinstance(block, _ArrayBlock):
-                self._has_weak = True
-                self._unsubmitted_arrays.pop(block.first)._held = []
-            elif isinstance(block, CallBlock):
-                if not self._loosen(block):
-                    continue
-            elif self._has_weak:
-                loosen_inputs(thing for thing in block.things if isinstance(thing, Task))
-            blocks[stay] = block
-            stay += 1
-        del blocks[stay:position]
-        self._submitted_blocks = stay
+        begin = self._submitted_blocks
+        stop = bisect_left(self._blocks, end, begin, key=lambda block: block.first)
+        waiting = self._blocks[begin:stop]
+        self._has_weak = self._has_weak or any(
+            isinstance(block, _ArrayBlock) or (isinstance(block, CallBlock) and block.kind is DelayedTask)
+            for block in waiting
+        )
+        # What uses others comes after them, and has to let go of them first.
+        needed = [block for block in reversed(waiting) if self._loosen(block)]
+        needed.reverse()
+        self._blocks[begin:stop] = needed
+        self._submitted_blocks += len(needed)
 
-    def _loosen(self, block: CallBlock) -> bool:
-        """Hold delayed tasks weakly; tells whether the block is still needed."""
-        owns = not OWNED.isdisjoint(map(type, block.inputs()))
-        is_long = block.kind is DelayedTask and len(block) >= _SHORT
-        if is_long:
-            outputs: dict[int, weakref.ref[Thing]] = {one._number: weakref.ref(one) for one in block.objects()}
-            block.loosen()  # of calls that use each other most are gone now
-            self._in_blocks += len(block)
-        if owns:
-            loosen_inputs(block.live())
-        if block.kind is not DelayedTask:
-            return True
-        self._has_weak = True
-        if is_long:
-            self._weak |= {number: output for number, output in outputs.items() if output() is not None}
-            return True
-        self._know_outputs(block.objects())
-        self._know_calls(block.calls)
-        return False
+    def _loosen(self, block: ThingBlock | _ArrayBlock | CallBlock) -> bool:
+        """Hold weakly what needs no other hold; tells whether the block is still needed."""
+        if isinstance(block, _ArrayBlock):
+            self._unsubmitted_arrays.pop(block.first)._held = []
+        elif isinstance(block, ThingBlock):
+            if self._has_weak:
+                loosen_inputs(thing for thing in block.things if isinstance(thing, Task))
+        elif block.kind is not DelayedTask:
+            if not OWNED.isdisjoint(map(type, block.inputs())):
+                loosen_inputs(block.calls)
+        elif len(block) >= _SHORT:
+            return self._loosen_delayed(block)
+        else:
+            loosen_inputs(block.calls)
+            self._know_outputs(block.objects())
+            self._know_calls(block.calls)
+            return False
+        return True
+
+    def _loosen_delayed(self, block: CallBlock) -> bool:
+        outputs: dict[int, weakref.ref[Thing]] = {one._number: weakref.ref(one) for one in block.objects()}
+        if OWNED.isdisjoint(map(type, block.inputs())):
+            block.loosen()
+            live = None
+        else:
+            live = block.loosen_users()
+        self._weak |= {number: output for number, output in outputs.items() if output() is not None}
+        if live is not None and 2 * len(live) < len(block):
+            self._know_calls(live)
+            return False
+        self._in_blocks += len(block)
+        return True
 
     def know(self, call: CallTask, made: Iterable[DataObject]) -> None:
         """There are handles now of the outputs of a submitted call."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.asking import submit
 from rain.client.data import DataObject
-from rain.client.deadlines import deadline_of, remaining
+from rain.client.deadlines import deadline_of, in_seconds, remaining
 from rain.client.fetch import fetch_results
 from rain.client.handles import ArrayOutput, CallTask
 from rain.client.states import ask_states
@@ -16,21 +16,23 @@ from rain.common.errors import RainException, RainTimeoutError
 from rain.common.states import TERMINAL_STATES, DataObjectState
 
 if TYPE_CHECKING:
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front
     from rain.client.task import Task
 
 
-async def result_of(front: Front, thing: Task | DataObject, timeout: float | None) -> Any:
+async def result_of(front: Front, thing: Task | DataObject, timeout: Timeout) -> Any:
     """The value of an object; of a task that of the output, a list for several, None for none."""
+    limit = in_seconds(timeout)
     prepare(thing)
     session, objects = thing._session, list(objects_of(thing))
     if not objects:
-        deadline = deadline_of(timeout)
+        deadline = deadline_of(limit)
         if not thing._is_submitted:
             await submit(front, session)
         await wait_for_all(front, session, [thing], remaining(deadline))
         return None
-    return result_from(thing, await fetch_results(front, session, objects, timeout, submit=True))
+    return result_from(thing, await fetch_results(front, session, objects, limit, submit=True))
 
 
 def result_from(thing: Task | DataObject, values: list[Any]) -> Any:
@@ -45,7 +47,7 @@ def objects_of(thing: Task | DataObject) -> tuple[DataObject, ...]:
     return (thing,) if isinstance(thing, DataObject) else thing._outputs
 
 
-async def exception_of(front: Front, thing: Task | DataObject, timeout: float | None) -> RainException | None:
+async def exception_of(front: Front, thing: Task | DataObject, timeout: Timeout) -> RainException | None:
     """The exception that `result` raises, None for none. An expired timeout and a lost connection are raised."""
     try:
         await result_of(front, thing, timeout)

@@ -93,14 +93,14 @@ class Session(BaseSession):
         self,
         items: Task | DataObject | Iterable[Task | DataObject],
         *,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         progress: bool = False,
     ) -> None:
         """Wait until all given tasks and objects are finished.
 
         Args:
             items: one item, or any number.
-            timeout: seconds; 0 polls once, None waits without limit.
+            timeout: seconds, or text such as `"5 s"`; 0 polls once, None waits without limit.
             progress: show a progress bar meanwhile, in a terminal or notebook; see `progress`.
 
         Raises:
@@ -116,7 +116,7 @@ class Session(BaseSession):
         items: Task | DataObject | Iterable[Task | DataObject],
         dataobjs: Task | DataObject | Iterable[Task | DataObject] = (),
         *,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
     ) -> tuple[list[Task], list[DataObject]]:
         """Wait until at least one item of both arguments together is finished.
 
@@ -128,11 +128,11 @@ class Session(BaseSession):
         """
         return run(self._wait_some(items, dataobjs, timeout))
 
-    def wait_all(self, timeout: float | None = None, check: bool = True, *, progress: bool = False) -> None:
+    def wait_all(self, timeout: float | str | None = None, check: bool = True, *, progress: bool = False) -> None:
         """Wait until no unfinished task is left in the session, over all submits.
 
         Args:
-            timeout: seconds; 0 polls once, None waits without limit.
+            timeout: seconds, or text such as `"5 s"`; 0 polls once, None waits without limit.
             check: False: no exception for failed tasks in a session that continues; otherwise of no effect.
             progress: show a progress bar meanwhile, in a terminal or notebook; see `progress`.
 
@@ -143,7 +143,7 @@ class Session(BaseSession):
         """
         run(self._wait_all(timeout, check, progress))
 
-    def progress(self, timeout: float | None = None) -> None:
+    def progress(self, timeout: float | str | None = None) -> None:
         """`wait_all` with a progress bar: the tasks by state, and the first failure when it happens. Interrupting it
         stops the waiting only.
 
@@ -155,7 +155,7 @@ class Session(BaseSession):
         """
         run(self._wait_all(timeout, True, progress=True))
 
-    def cancel(self, timeout: float | None = None) -> int:
+    def cancel(self, timeout: float | str | None = None) -> int:
         """Stop all unfinished submitted tasks; the session stays open.
 
         Args:
@@ -208,14 +208,14 @@ class Session(BaseSession):
         return run(self._objects(label, kept))
 
     def fetch(
-        self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | None = None
+        self, obj: DataObject | Task, *, to: str | Path | None = None, timeout: float | str | None = None
     ) -> DataInstance:
         """The value of a kept object; waits until it is finished.
 
         Args:
             obj: the object, or a task with one output.
             to: file or directory to write the value to; the instance is backed by it.
-            timeout: seconds; 0 polls once, None waits without limit.
+            timeout: seconds, or text such as `"5 s"`; 0 polls once, None waits without limit.
 
         Raises:
             RainException: the object is not kept or not submitted.

@@ -30,7 +30,7 @@ def spec_of(task: Task) -> TaskSpec:
         config=config_of(task),
         inputs=[
             TaskSpecInput(id=dataobj.id, label=label or "")
-            for dataobj, label in zip(task._inputs, labels, strict=True)
+            for dataobj, label in zip(task._input_objects, labels, strict=True)
         ],
         outputs=[output.id for output in task._outputs],
         resources=dict(options.resources),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from rain.client.alike import AlikeTasks
 from rain.client.array import TaskArray
-from rain.client.data import CONSTANT, DECLARED, DataObject
+from rain.client.data import CONSTANT, DECLARED, DataObject, to_dataobj
 from rain.client.handles import CallTask
 from rain.client.linking import LinkedTasks
 from rain.client.specs import edited_task, object_shape
@@ -154,10 +154,10 @@ class SubmitPacker:
         columns.args.append(args)
         inputs = task._inputs
         columns.input_counts.append(len(inputs))
-        for dataobj in inputs:
-            if dataobj._session is not session:
-                raise _foreign(task, dataobj, "input")
-            columns.inputs.append(dataobj._number)
+        for used in inputs:
+            if used._session is not session:
+                raise _foreign(task, to_dataobj(used), "input")
+            columns.inputs.append(used._value_number)
         if isinstance(task, CallTask) and task._made is None:
             numbers = task._output_numbers()
             columns.output_counts.append(len(numbers))
@@ -239,9 +239,9 @@ class SubmitPacker:
 
 
 def _check_own(task: Task) -> None:
-    for dataobj in task._inputs:
-        if dataobj._session is not task._session:
-            raise _foreign(task, dataobj, "input")
+    for used in task._inputs:
+        if used._session is not task._session:
+            raise _foreign(task, to_dataobj(used), "input")
 
 
 def _foreign(task: Task, dataobj: DataObject, role: str) -> InvalidRequestError:

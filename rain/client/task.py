@@ -29,6 +29,7 @@ from rain.common.states import TaskState
 
 if TYPE_CHECKING:
     from rain.client.base import BaseSession
+    from rain.client.handles import CallTask
     from rain.client.session import Session
     from rain.client.site import Site
     from rain.common.attributes import TaskInfo, TaskSpec
@@ -93,7 +94,8 @@ class Task(metaclass=TaskMeta):
     _session: BaseSession
     _shape: TaskShape
     _args: bytes | None
-    _inputs: tuple[DataObject, ...]
+    _inputs: tuple[DataObject | CallTask, ...]
+    """A call stands for its only output."""
     _outputs: tuple[DataObject, ...]
     _own_spec: TaskSpec | None
     _own_state: TaskState | None
@@ -228,7 +230,11 @@ class Task(metaclass=TaskMeta):
     @property
     def inputs(self) -> LabeledList[DataObject]:
         """The inputs with their labels."""
-        return LabeledList(self._inputs, labels=self._shape.labels)
+        return LabeledList(self._input_objects, labels=self._shape.labels)
+
+    @property
+    def _input_objects(self) -> tuple[DataObject, ...]:
+        return tuple(map(to_dataobj, self._inputs))
 
     @property
     def outputs(self) -> LabeledList[DataObject]:
@@ -272,7 +278,7 @@ class Task(metaclass=TaskMeta):
         """The values of all outputs; see `Session.fetch`."""
         return self._session._run(self._session._fetch_each(self._outputs))
 
-    def wait(self, timeout: float | None = None, *, progress: bool = False) -> None:
+    def wait(self, timeout: float | str | None = None, *, progress: bool = False) -> None:
         """Wait until the task is finished; `progress`: with a progress bar, see `Session.progress`."""
         return self._session._run(self._session._wait((self,), timeout, progress))
 
@@ -280,7 +286,7 @@ class Task(metaclass=TaskMeta):
         """Refresh state and info."""
         return self._session._run(self._session._update((self,)))
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | str | None = None) -> Any:
         """The decoded value of the output, a list for several, None for none; submits the session first if needed.
 
         Raises:
@@ -298,13 +304,13 @@ class Task(metaclass=TaskMeta):
 
         return self._session._run(is_done(self._session._front, self))
 
-    def exception(self, timeout: float | None = None) -> RainException | None:
+    def exception(self, timeout: float | str | None = None) -> RainException | None:
         """Wait; the exception that `result()` would raise, or None."""
         from rain.client.results import exception_of
 
         return self._session._run(exception_of(self._session._front, self, timeout))
 
-    def cancel(self, timeout: float | None = None) -> bool:
+    def cancel(self, timeout: float | str | None = None) -> bool:
         """Stop the task. True if it was stopped before its end, False if it was already terminal.
 
         Args:

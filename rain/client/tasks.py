@@ -13,6 +13,7 @@ from rain.client.execute import Execute, execute
 from rain.client.options import DEFAULT_CPUS, read_options
 from rain.client.output import Output, OutputBase, OutputDir, to_output
 from rain.client.task import Task
+from rain.common.units import parse_duration
 
 if TYPE_CHECKING:
     from rain.client.base import BaseSession
@@ -53,13 +54,13 @@ class Sleep(Task):
 
     Args:
         input: data object or task with one output.
-        timeout: seconds to sleep; 0 is allowed.
+        timeout: seconds to sleep, or text such as `"5 s"`; 0 is allowed.
         session: where it is made; the active session if None.
         options: task options.
 
     Raises:
         TypeError: the arguments are in the order of `sleep`.
-        ValueError: a negative time.
+        ValueError: a negative time, or a text that is no duration.
         RainException: the input is no data object.
     """
 
@@ -83,12 +84,18 @@ class Sleep(Task):
         self._build_sleep(input, timeout, session, {"cpus": cpus, **options}, task_first=True)
 
     def _build_sleep(
-        self, input: Any, timeout: float, session: BaseSession | None, options: dict[str, Any], *, task_first: bool
+        self,
+        input: Any,
+        timeout: float | str,
+        session: BaseSession | None,
+        options: dict[str, Any],
+        *,
+        task_first: bool,
     ) -> None:
         source = to_dataobj(input)
-        if not _is_number(timeout):
-            raise TypeError(f"The time to sleep must be a number of seconds, not {timeout!r}")
-        seconds = float(timeout)
+        if not (isinstance(timeout, str) or _is_number(timeout)):
+            raise TypeError(f"The time to sleep must be a number of seconds or a str such as '5 s', not {timeout!r}")
+        seconds = parse_duration(timeout) if isinstance(timeout, str) else float(timeout)
         if not 0 <= seconds < math.inf:
             raise ValueError(f"The time to sleep must be a number of seconds from 0 on, not {timeout!r}")
         output: OutputBase = (OutputDir if source.is_directory() else Output)(

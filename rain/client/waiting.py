@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rain.client.asking import wait_for
 from rain.client.data import DataObject
+from rain.client.deadlines import in_seconds
 from rain.client.states import take_all_states, take_states
 from rain.client.task import Task
 from rain.common.errors import RainException, TaskException
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rain.client.base import BaseSession
+    from rain.client.deadlines import Timeout
     from rain.client.front import Front
 
 _FEW = 1000
@@ -91,12 +93,13 @@ async def wait_for_session(front: Front, session: BaseSession, timeout: float | 
         session._raise_failure(reply)
 
 
-async def cancel_tasks(session: BaseSession, numbers: array[int], what: str, timeout: float | None) -> array[int]:
+async def cancel_tasks(session: BaseSession, numbers: array[int], what: str, timeout: Timeout) -> array[int]:
     """Cancel tasks, all if there are no numbers; returns those that were stopped before their end."""
+    limit = in_seconds(timeout)
     session._check_connected()
     session._was_cancelled = True
     reply = await session._front.wait(
-        lambda seq: Cancel(seq, session.session_id, numbers), what, session=session.session_id, timeout=timeout
+        lambda seq: Cancel(seq, session.session_id, numbers), what, session=session.session_id, timeout=limit
     )
     if isinstance(reply, Failure) and reply.kind == "task":
         return array("I")  # the session has failed: everything in it is terminal
@@ -119,7 +122,7 @@ def _handles(session: BaseSession, numbers: array[int]) -> list[Task | DataObjec
     return [thing for thing in live if thing._number in wanted]
 
 
-async def cancel_task(task: Task, timeout: float | None) -> bool:
+async def cancel_task(task: Task, timeout: Timeout) -> bool:
     """See `Task.cancel`."""
     if not task._is_submitted:
         raise RainException(f"{task!r} is not submitted, so there is nothing to cancel")

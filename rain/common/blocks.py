@@ -6,6 +6,7 @@ packed list of them. What a run of a block reports is a `BlockResult`.
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from dataclasses import field
@@ -45,6 +46,7 @@ class BlockResult:
         end: None = all members succeeded. LATE, FULL, STORED, or the failure map of the member behind the reported
             ones: that member, or for LATE and FULL nothing more, ran.
         start, duration: of the member named by `end` (unix seconds, seconds); 0.0 without one.
+        seconds: sum of the durations if it was known without a look at each, else 0.0.
     """
 
     durations: array[float] = field(default_factory=lambda: array("f"))
@@ -56,11 +58,16 @@ class BlockResult:
     start: float = 0.0
     duration: float = 0.0
     column: str = ""
+    seconds: float = 0.0
 
     @property
     def done(self) -> int:
         """Number of members that are reported as succeeded."""
         return len(self.durations)
+
+    def total(self) -> float:
+        """Sum of the durations."""
+        return self.seconds or sum(self.durations)
 
     def value(self, position: int, start: int) -> bytes:
         """One of the values, which begins at `start` unless they are a column."""
@@ -72,7 +79,7 @@ class BlockResult:
         """To bytes."""
         columns = self.durations.tobytes(), b"" if self.column else self.sizes.tobytes(), self.values
         ending = self.end, self.start, self.duration
-        packed = msgpack.packb((*columns, self.infos, self.kinds, *ending, self.column))
+        packed = msgpack.packb((*columns, self.infos, self.kinds, *ending, self.column, self.seconds))
         return cast("bytes", packed)
 
     @classmethod
@@ -83,8 +90,9 @@ class BlockResult:
             ValueError: not well formed.
         """
         try:
-            durations, sizes, values, infos, kinds, end, start, duration, column = msgpack.unpackb(packed)
-            result = cls(array("f", durations), array("I", sizes), values, infos, kinds, end, start, duration, column)
+            durations, sizes, values, infos, kinds, end, start, duration, column, seconds = msgpack.unpackb(packed)
+            columns = array("f", durations), array("I", sizes), values
+            result = cls(*columns, infos, kinds, end, start, duration, column, seconds)
             if is_column(column, values) and len(values) == WIDTH * result.done:
                 result.sizes = column_sizes(column, values)
             elif column or len(result.sizes) != result.done or sum(result.sizes) != len(values):
@@ -96,7 +104,8 @@ class BlockResult:
                 and len(kinds) in (0, result.done)
                 and max(kinds, default=-1) < len(infos)
                 and isinstance(end, _END_FORMS)
-                and type(start) is type(duration) is float
+                and type(start) is type(duration) is type(seconds) is float
+                and 0.0 <= seconds < math.inf
             )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ValueError(f"a malformed result of a block: {error}") from error

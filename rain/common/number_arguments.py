@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgpack
 
-from rain.common.number_columns import WIDTH, column_values, is_column, pack_column
+from rain.common.number_columns import WIDTH, column_values, is_column, pack_column, sizes_in_column
+
+if TYPE_CHECKING:
+    from array import array
 
 _NO_KEYWORDS: dict[str, Any] = {}
 
@@ -47,7 +49,7 @@ class NumberArguments(Sequence[bytes]):
     @property
     def sizes(self) -> array[int]:
         """Bytes of each in the column."""
-        return array("I", [WIDTH]) * len(self)
+        return sizes_in_column(self.data)
 
     def marked(self) -> bytes:
         """The column as executors get it instead of a packed list of arguments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -53,16 +54,20 @@ class Gathered:
         durations, values: of the members that succeeded, in order; values are bytes, or of a type of `SCALARS` and not
             yet encoded.
         stored: the encoded output of the member behind them that does not ride in the report, None without.
+        kinds: types of all values, None = not known.
+        seconds: sum of the durations, 0.0 = not known.
         info: packed task info of that member.
         end: as in `BlockResult`.
     """
 
-    __slots__ = ("_changes", "_duration", "_infos", "_offset", "_start", "durations", "end", "info", "members",
-                 "stored", "values")  # fmt: skip
+    __slots__ = ("_changes", "_duration", "_infos", "_offset", "_start", "durations", "end", "info", "kinds",
+                 "members", "seconds", "stored", "values")  # fmt: skip
 
     def __init__(self, members: int, offset: float) -> None:
         self.durations: list[float] = []
         self.values: list[bytes | float | None] = []
+        self.kinds: set[type] | None = None
+        self.seconds = 0.0
         self.stored: Encoded | None = None
         self.info: bytes | None = None
         self.end: str | dict[str, Any] | None = None
@@ -111,10 +116,10 @@ class Gathered:
 
     def result(self) -> BlockResult:
         """The report."""
-        column, joined = pack_column(self.values) or ("", b"")
+        column, joined = pack_column(self.values, self.kinds) or ("", b"")
         values = [] if column else [as_bytes(value) for value in self.values]
         return BlockResult(
-            durations=array("f", self.durations),
+            durations=array("f", struct.pack(f"{len(self.durations)}f", *self.durations)),
             sizes=array("I", map(len, values)),
             values=joined or b"".join(values),
             infos=list(self._infos)[:_MOST_INFOS],
@@ -123,6 +128,7 @@ class Gathered:
             start=self._start,
             duration=self._duration,
             column=column,
+            seconds=self.seconds,
         )
 
     def _kinds(self) -> bytes:

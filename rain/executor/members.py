@@ -47,40 +47,55 @@ def _call_with_context(executor: Executor, function: Callable[..., Any], *positi
 def _run_numbers(
     executor: Executor, template: Template, function: Callable[..., Any], numbers: Iterator[float], gathered: Gathered
 ) -> None:
-    """Run members that get one number each. As long as their results are scalars there is little to look at."""
+    """Run members that get one number each. As long as their results are scalars there is little to look at, and next
+    to nothing while these are all ints of 64 bits, or all floats, and the calls quick."""
     assert executor._row is not None
     task, run, output, scalars = executor._row[0], executor._row[1], executor.output, bare_types(template)
     add_duration, add_value = gathered.durations.append, gathered.values.append
-    clock = time.monotonic
+    clock, quick, low, high = time.monotonic, QUICK, -LARGE_INT, LARGE_INT
+    kind: type | None = None
+    kinds: set[type] = set()
+    between = 0.0  # members
     gathered.changes_to(PICKLE5_INFO)
-    start = clock()
+    begin = start = end = clock()
     until = start + BLOCK_SECONDS
     try:
         for number in numbers:
             value = function(number)
             end = clock()
-            duration = end - start
-            kind = type(value)
+            duration, found = end - start, type(value)
             if (
-                kind not in scalars
-                or (kind is int and not -LARGE_INT < value < LARGE_INT)
-                or executor._context is not None
-                or output.wrote
-                or duration > LONG
+                duration <= quick
+                and found is kind
+                and low < value < high
+                and executor._context is None
+                and not output.wrote
             ):
+                add_value(value)
+                add_duration(duration)
+                start = end
+                continue
+            if found not in scalars or (found is int and not low < value < high) or executor._context is not None:
                 break
+            kinds.add(found)
+            kind = found if found is int or found is float else None
+            if output.wrote or duration > LONG:
+                output.attribute(task + gathered.done, run)
             add_value(value)
             add_duration(duration)
-            if duration > QUICK:
+            if duration > quick:
                 if end > until:
                     gathered.end = LATE
-                    return
+                    break
                 executor._tidy()
                 start = clock()
+                between += start - end
             else:
                 start = end
         else:
             gathered.check_complete()
+        if gathered.end == LATE or gathered.done == gathered.members:
+            gathered.kinds, gathered.seconds = kinds, end - begin - between
             return
     except BaseException as error:  # as of members
         gathered.end_failed(executor._failure(error, task + gathered.done, run), start, clock())

@@ -42,7 +42,6 @@ _HEAP_KEPT = 8 << 20
 """Bytes. Once a block of this size was freed, glibc keeps as much of its heap; before that it gives memory back after
 each batch of replies, and taking it again costs a page fault for every 4 KiB of values."""
 
-
 bytearray(_HEAP_KEPT)  # freed at once
 
 
@@ -157,24 +156,26 @@ class Connection(asyncio.BufferedProtocol):
         assert lone is not None
         now = self._time()
         data = None
-        if shortcut.is_open(now) and not self._bindings.active:
+        if ((shortcut.held and now < shortcut.until) or shortcut.hold(now)) and not self._bindings.active:
             data = lone.encode_lone(request)
         if data is None:
             self.owner.shortcut = None
             return None
-        written = shortcut.write(data)
-        if written < len(data):
-            self._transport.write(data[written:])
-        received = shortcut.read()
-        reply = lone.lone_reply(request, received)
+        try:
+            received = shortcut.exchange(data)
+            reply = lone.lone_reply(request, received)
+            if reply is None:
+                lone.expect(request)
+                completed = shortcut.read_on(received, self._feed)
+        except BaseException as error:  # of a signal handler; the reply may be on its way, and nobody expects it
+            request.carrier = self
+            request.waiter = self._loop.create_future()
+            request.waiter.cancel()
+            self.end(ConnectionEnded(f"{type(error).__name__} interrupted a request"), [request])
+            raise
         if reply is None:
-            lone.expect(request)
-            completed = self._feed(received)
-            while received and not completed:
-                received = shortcut.read()
-                completed = self._feed(received)
             if len(completed) != 1 or completed[0][1].__class__ in _FAULTS:
-                self._leave(request, completed, now)
+                self._leave(shortcut, request, completed, now)
                 return None
             reply = completed[0][1]
         self.last_used = now
@@ -183,10 +184,11 @@ class Connection(asyncio.BufferedProtocol):
             self._counters.operations_executed += request.commands
         return reply
 
-    def _leave(self, request: Request, completed: list[Any], now: float) -> None:
+    def _leave(self, shortcut: Shortcut, request: Request, completed: list[Any], now: float) -> None:
         """Go on the ordinary way with a request that has taken the shortcut until now."""
-        assert self._shortcut is not None
-        self._shortcut.give_up()
+        shortcut.release()
+        if not completed:
+            shortcut.give_up()
         self.owner.shortcut = None
         request.waiter = self._loop.create_future()
         request.carrier = self
@@ -227,7 +229,7 @@ class Connection(asyncio.BufferedProtocol):
         socket = transport.get_extra_info("socket")
         selects = isinstance(self._loop, asyncio.SelectorEventLoop) and socket is not None and not self._tls
         if selects and self._lone is not None:
-            self._shortcut = Shortcut(socket.fileno())
+            self._shortcut = Shortcut(socket, self._transport.write)
         self.last_used = self._time()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -263,7 +265,9 @@ class Connection(asyncio.BufferedProtocol):
         self.end(ConnectionEnded("the server closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is closed."""
+        """The transport is closed, and its socket is going to be."""
+        if self._shortcut is not None:
+            self._shortcut.release()
         if not self.ended:
             ended = ConnectionEnded(f"the connection was lost: {exc}" if exc else "the connection was closed")
             ended.__cause__ = exc
@@ -286,6 +290,8 @@ class Connection(asyncio.BufferedProtocol):
                 batch.append(request)
         self._turn = len(batch)
         self.owner.shortcut = None
+        if self._shortcut is not None:
+            self._shortcut.release()
         dialect = self._dialect
         self.last_used = now = self._time()
         if not dialect.unanswered:

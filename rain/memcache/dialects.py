@@ -149,6 +149,8 @@ class _TextDialect:
         request.shape = shape
         value = request.value
         if value is None:
+            if command == "get" and shape is FETCH and not request.return_flags:
+                return b"mg %b v\r\n" % request.key
             return self._lines[command](request)
         size = len(value)
         if size >= LARGE:

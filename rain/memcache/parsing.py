@@ -131,14 +131,12 @@ class Parser:
 
     def lone(self, request: Request, data: bytes) -> Item | bytes | None:
         """Return the reply to a request that is not expected, if the data are all of it, and like many before it."""
-        shape = request.shape
-        line, _, rest = data.partition(CRLF)
-        if shape is FETCH:
-            head = self._heads.get(line)
-            if head is not None and len(rest) == head[0] + len(CRLF) and rest.endswith(CRLF):
-                return Item(rest[: head[0]], head[1], None)
-        elif line in shape.lines and not rest and len(data) > len(line):
-            return line
+        if request.shape is not FETCH:
+            return request.shape.replies.get(data)
+        end = data.find(CRLF)
+        head = self._heads.get(data[:end])
+        if head is not None and len(data) == end + head[0] + 2 * len(CRLF) and data.endswith(CRLF):
+            return Item(data[end + len(CRLF) : -len(CRLF)], head[1], None)
         return None
 
     def _parse(self, chunk: bytes, done: list[Answer]) -> int:

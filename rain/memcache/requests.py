@@ -45,13 +45,17 @@ class Shape:
         lines: what a reply of one line may be.
         pattern: further such lines.
         codes: of meta replies.
+
+    Attributes:
+        replies: the lines, by the bytes that come when one of them is all of a reply.
     """
 
-    __slots__ = ("codes", "kind", "lines", "pattern")
+    __slots__ = ("codes", "kind", "lines", "pattern", "replies")
 
     def __init__(self, kind: Kind, *lines: bytes, pattern: bytes | None = None, codes: tuple[bytes, ...] = ()) -> None:
         self.kind = kind
         self.lines = frozenset(lines)
+        self.replies = {line + b"\r\n": line for line in lines}
         self.pattern = None if pattern is None else re.compile(pattern)
         self.codes = frozenset(codes)
 

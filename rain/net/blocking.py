@@ -57,14 +57,16 @@ class BlockingChannel:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SEND_TIMEOUT * 1000))
 
     @classmethod
-    def connect(cls, address: Address | str, role: Role, secret: Secret, *, timeout: float) -> BlockingChannel:
+    def connect(
+        cls, address: Address | str, role: Role, secret: Secret, *, timeout: float | None
+    ) -> BlockingChannel:
         """Connect and shake hands.
 
         Args:
             address: of the listening side.
             role: what this side is.
             secret: what both sides know.
-            timeout: seconds for all of it.
+            timeout: seconds for all of it; None = no limit but that of the handshake.
 
         Raises:
             RainConnectionError: no connection, or another protocol.

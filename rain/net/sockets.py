@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -120,8 +121,10 @@ def cannot_listen(address: Address, error: OSError) -> RainException:
     return RainException(f"cannot listen on {address}: {error.strerror or error}")
 
 
-def open_connection(address: Address, role: Role, secret: Secret, timeout: float) -> tuple[socket.socket, bytes]:
-    """Connect and shake hands within `timeout` seconds, blocking.
+def open_connection(
+    address: Address, role: Role, secret: Secret, timeout: float | None
+) -> tuple[socket.socket, bytes]:
+    """Connect and shake hands within `timeout` seconds, blocking; None = no limit but that of the handshake.
 
     Returns:
         The socket in blocking mode, and bytes that came after the handshake.
@@ -130,7 +133,7 @@ def open_connection(address: Address, role: Role, secret: Secret, timeout: float
         RainConnectionError: no connection.
         AuthenticationError: no secret, or a wrong one.
     """
-    deadline = time.monotonic() + timeout
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     try:
         sock = socket.create_connection((address.host, address.port), timeout)
     except OSError as error:

@@ -1,58 +1,77 @@
-"""Messages to frames and back: the only module of Rain that imports capnp.
+"""Messages to frames and back.
 
-How each field travels follows from its annotation in `rain.protocol.messages`; the schema is loaded by `prepare`, or
-when the first message is encoded or decoded. pycapnp is used through prefetched schema fields (0.1 us a field instead
-of 0.5).
+How each field travels follows from its annotation in `rain.protocol.messages`, and where it lies from the schema
+(`rain.protocol.layout`). Frames of an unusual form are read by pycapnp (`rain.protocol.stock`).
 """
 
 from __future__ import annotations
 
 import inspect
-import threading
+import struct
 from array import array
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import msgpack
 
 from rain.common.unpacking import unpack_bounded
+from rain.protocol import stock
 from rain.protocol.columns import COLUMN_CHECKS
-from rain.protocol.framing import Frame, segment_table
+from rain.protocol.flat import FlatStruct, member_of
+from rain.protocol.layout import LAYOUTS
 from rain.protocol.limits import MAX_FRAME, ProtocolError
 from rain.protocol.messages import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-SCHEMA_PATH = Path(__file__).parent / "schema" / "rain.capnp"
+    from rain.protocol.framing import Frame
+
 MESSAGE_CLASSES: tuple[type[Any], ...] = get_args(Message)
 """Every class of messages, in no order that matters."""
 
-_TRAVERSAL_LIMIT = 2**60  # words; frames were measured before they were buffered
-_WORD = 8
-_MESSAGE_WORDS = 4  # root pointer, discriminant and pointer of Message, rounding
 _LONGEST_REASON = 300
+_STRETCH = struct.Struct("<IIx")
+"""Of ids that follow one another the first, and how many; no column of numbers has as many bytes."""
+_ALL_IDS = 1 << 32
 _BLOB_TYPES: set[type] = {bytes, type(None)}
 _BYTES_ONLY: set[type] = {bytes}
 _STR_ONLY: set[type] = {str}
 
 
 class _FieldKind(NamedTuple):
-    """How values of one annotation become what capnp stores, and back. None = as they are."""
+    """How values of one annotation become numbers or bytes, and back. None = as they are."""
 
     pack: Callable[[Any], Any] | None
     unpack: Callable[[Any], Any] | None
 
 
 def _column(typecode: str) -> _FieldKind:
-    def pack(column: array[Any]) -> bytes:
-        if column.typecode != typecode:
-            raise TypeError(f"a column of type {column.typecode!r}, expected {typecode!r}")
-        return column.tobytes()
+    return _FieldKind(partial(_pack_column, typecode), partial(array, typecode))
 
-    return _FieldKind(pack, partial(array, typecode))
+
+def _pack_column(typecode: str, column: array[Any]) -> bytes:
+    if column.typecode != typecode:
+        raise TypeError(f"a column of type {column.typecode!r}, expected {typecode!r}")
+    return column.tobytes()
+
+
+def _pack_ids(ids: array[int] | range) -> bytes:
+    if not isinstance(ids, range):
+        return _pack_column("I", ids)
+    if ids.step != 1 or ids.start < 0 or ids.stop > _ALL_IDS:
+        raise ValueError(f"ids are {ids}, expected a range of step 1 from 0 to {_ALL_IDS}")
+    return _STRETCH.pack(ids.start, len(ids))
+
+
+def _unpack_ids(data: bytes) -> array[int] | range:
+    if len(data) != _STRETCH.size:
+        return array("I", data)
+    first, count = _STRETCH.unpack(data)
+    if first + count > _ALL_IDS:
+        raise ValueError("a stretch of ids ends behind the largest one")
+    return range(first, first + count)
 
 
 def _pack_list(values: list[Any]) -> bytes:
@@ -114,6 +133,7 @@ _KINDS: dict[str, _FieldKind] = {
     "bytes": _FieldKind(None, None),
     "str": _FieldKind(str.encode, None),
     "U32": _column("I"),
+    "Ids": _FieldKind(_pack_ids, _unpack_ids),
     "U64": _column("Q"),
     "F64": _column("d"),
     "Blobs": _FieldKind(_pack_blobs, _unpack_blobs),
@@ -124,28 +144,20 @@ _KINDS: dict[str, _FieldKind] = {
 }
 
 
-def camel_case(name: str) -> str:
-    """The schema's spelling of a field or class name: `object_id` is `objectId`, `NewSession` is `newSession`."""
-    head, *rest = name.split("_")
-    return head[0].lower() + head[1:] + "".join(word.capitalize() for word in rest)
-
-
 class _MessageCodec:
-    """Everything known about one message class, fetched once."""
+    """Everything known about one message class, made once."""
 
-    __slots__ = ("check", "cls", "decoders", "encoders", "member", "values", "words")
+    __slots__ = ("check", "cls", "flat", "packers", "unpackers", "values")
 
-    def __init__(self, cls: type[Any], member: Any, struct_fields: dict[str, Any]) -> None:
+    def __init__(self, cls: type[Any]) -> None:
         fields = inspect.get_annotations(cls)
         kinds = [_KINDS[annotation] for annotation in fields.values()]
-        schema_fields = [struct_fields[camel_case(name)] for name in fields]
         self.cls = cls
-        self.member = member
         self.check = COLUMN_CHECKS.get(cls)
-        self.encoders = [(field, kind.pack) for field, kind in zip(schema_fields, kinds, strict=True)]
-        self.decoders = [(field, kind.unpack) for field, kind in zip(schema_fields, kinds, strict=True)]
+        self.flat = FlatStruct(*LAYOUTS[cls.__name__])
+        self.packers = [kind.pack for kind in kinds]
+        self.unpackers = [kind.unpack for kind in kinds]
         self.values = _tuple_getter(list(fields))
-        self.words = _MESSAGE_WORDS + 2 * len(fields)
 
 
 def _tuple_getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -155,41 +167,14 @@ def _tuple_getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
     return getter if len(names) > 1 else lambda message: (getter(message),)
 
 
-class _Schema:
-    """The loaded schema."""
-
-    def __init__(self) -> None:
-        import capnp
-
-        module = capnp.load(str(SCHEMA_PATH), imports=[])
-        self.kj_error: type[Exception] = capnp.KjException
-        self.new_message: Callable[[int], Any] = module.Message.new_message
-        self.read_messages: Callable[[Frame, int], Any] = module.Message.read_multiple_bytes
-        members = module.Message.schema.fields
-        self.by_class: dict[type[Any], _MessageCodec] = {}
-        self.by_member: dict[str, _MessageCodec] = {}
-        for cls in MESSAGE_CLASSES:
-            name = camel_case(cls.__name__)
-            struct_fields = getattr(module, cls.__name__).schema.fields
-            codec = _MessageCodec(cls, members[name], struct_fields)
-            self.by_class[cls] = self.by_member[name] = codec
+_by_class: dict[type[Any], _MessageCodec] = {}
+_by_number: dict[int, _MessageCodec] = {}
+_CLASSES = {LAYOUTS[cls.__name__][0]: cls for cls in MESSAGE_CLASSES}
 
 
-_schema: _Schema | None = None
-_schema_lock = threading.Lock()
-
-
-def _loaded() -> _Schema:
-    global _schema
-    with _schema_lock:
-        if _schema is None:
-            _schema = _Schema()
-        return _schema
-
-
-def prepare() -> None:
-    """Load the schema, which the first message would do otherwise: a good use of time in which nothing can be done."""
-    _loaded()
+def _codec_of(cls: type[Any]) -> _MessageCodec:
+    codec = _by_class[cls] = _by_number[LAYOUTS[cls.__name__][0]] = _MessageCodec(cls)
+    return codec
 
 
 def encode(messages: Iterable[Message]) -> bytes:
@@ -198,45 +183,22 @@ def encode(messages: Iterable[Message]) -> bytes:
     Raises:
         ProtocolError: a value does not fit its field, or a message is larger than MAX_FRAME.
     """
-    return b"".join(encode_parts(messages))
-
-
-def encode_parts(messages: Iterable[Message]) -> list[bytes]:
-    """Like `encode`, but the pieces are not joined (for large messages and gathering writes)."""
-    schema = _schema or _loaded()
-    parts: list[bytes] = []
+    pieces: list[bytes] = []
     for message in messages:
         try:
-            segments = _encode_one(schema, message)
-        except (schema.kj_error, KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
+            cls = type(message)
+            codec = _by_class.get(cls) or _codec_of(cls)
+            values = codec.values(message)
+            packed = codec.flat.write(
+                [value if pack is None else pack(value) for pack, value in zip(codec.packers, values, strict=True)]
+            )
+        except (struct.error, KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"cannot encode a {type(message).__name__} message: {_one_line(error)}") from error
-        sizes = list(map(len, segments))
-        table = segment_table(sizes)
-        size = len(table) + sum(sizes)
+        size = sum(map(len, packed))
         if size > MAX_FRAME:
             raise ProtocolError(f"a {type(message).__name__} message of {size} bytes, at most {MAX_FRAME} are allowed")
-        parts.append(table)
-        parts += segments
-    return parts
-
-
-def _encode_one(schema: _Schema, message: Message) -> list[bytes]:
-    codec = schema.by_class[type(message)]
-    words = codec.words
-    stored = []
-    for (field, pack), raw in zip(codec.encoders, codec.values(message), strict=True):
-        value = raw if pack is None else pack(raw)
-        if type(value) is bytes:
-            if not value:
-                continue  # an absent field reads as empty
-            words += len(value) // _WORD + 1
-        stored.append((field, value))
-    builder = schema.new_message(words)
-    set_field = builder._init_by_field(codec.member)._set_by_field
-    for field, value in stored:
-        set_field(field, value)
-    segments: list[bytes] = builder.to_segments()
-    return segments
+        pieces += packed
+    return b"".join(pieces)
 
 
 def decode(frame: Frame) -> Message:
@@ -245,28 +207,30 @@ def decode(frame: Frame) -> Message:
     Raises:
         ProtocolError: the frame does not hold a message of Rain, whatever is wrong with it.
     """
-    schema = _schema or _loaded()
     try:
-        reader = next(schema.read_messages(frame, _TRAVERSAL_LIMIT))
-        codec = schema.by_member[reader._which_str()]
-        get_field = reader._get_by_field(codec.member)._get_by_field
+        found = member_of(frame)
+        values = None
+        if found is not None:
+            codec = _by_number.get(found[0]) or _known(found[0])
+            if codec is not None and codec.flat.pointer == found[1]:
+                values = codec.flat.read(frame)
+        if values is None:
+            number, values = stock.read(frame)
+            codec = _known(number)
+        assert codec is not None
         message: Message = codec.cls(
-            *[get_field(field) if unpack is None else unpack(get_field(field)) for field, unpack in codec.decoders]
+            *[value if unpack is None else unpack(value) for unpack, value in zip(codec.unpackers, values, strict=True)]
         )
-    except StopIteration:
-        raise ProtocolError("a message is shorter than its segment table says") from None
-    except (
-        schema.kj_error,
-        msgpack.UnpackException,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (msgpack.UnpackException, KeyError, TypeError, ValueError, ProtocolError) as error:
         raise ProtocolError(f"a malformed message: {_one_line(error)}") from error
     if codec.check is not None:
         codec.check(message)
     return message
+
+
+def _known(number: int) -> _MessageCodec | None:
+    cls = _CLASSES.get(number)
+    return None if cls is None else _codec_of(cls)
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rain.common.number_columns import WIDTH, is_column
+from rain.common.number_columns import WIDTH, is_column, sizes_in_column
 from rain.protocol.limits import ProtocolError
 from rain.protocol.messages import (
     INLINE,
@@ -88,13 +88,14 @@ def _check_submit(message: SubmitChunk) -> None:
 
 
 def _check_block(message: SubmitBlock) -> None:
-    if sum(message.arg_sizes) != len(message.args):
+    if message.column:
+        if not is_column(message.column, message.args) or message.arg_sizes != sizes_in_column(message.args):
+            raise ProtocolError(f"SubmitBlock.args are no column of numbers of code {message.column!r}")
+    elif sum(message.arg_sizes) != len(message.args):
         _refuse(message, "args", len(message.args), f"{sum(message.arg_sizes)}, the sum of arg_sizes")
     if message.start + len(message.arg_sizes) > message.members:
         _refuse(message, "arg_sizes", len(message.arg_sizes), f"at most {message.members - message.start}")
     _same_or_empty(message, len(message.arg_sizes), "keeps")
-    if message.column and not (is_column(message.column, message.args) and set(message.arg_sizes) <= {WIDTH}):
-        raise ProtocolError(f"SubmitBlock.args are no column of numbers of code {message.column!r}")
 
 
 def _check_assign(message: AssignTasks) -> None:

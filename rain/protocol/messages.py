@@ -22,7 +22,7 @@ int (64 bit), float, str, bytes, bool, None are msgpack; every other value is Ex
 from __future__ import annotations
 
 from rain.common.structs import dataclass
-from rain.protocol.fields import U32, U64, Blobs, Map
+from rain.protocol.fields import U32, U64, Blobs, Ids, Map
 from rain.protocol.steering_messages import (
     CheckNetwork as CheckNetwork,
     Dump as Dump,
@@ -225,7 +225,7 @@ class FetchObjects:
 
     seq: int
     session: int
-    ids: U32
+    ids: Ids
     unreachable: list[str]
     joined: bool = False
 

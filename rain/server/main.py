@@ -255,6 +255,7 @@ class _Server:
             log=event_log,
             static=static_files(),
             metrics=shell.core.metrics,
+            turns=lambda: (shell.turns, shell.turn_seconds),
             is_ending=lambda: ended.done() or shell.core.state.stopping is not None,
         )
         settings = HttpSettings(token=secret.token, auth=options.http_auth, allow_origin=options.http_allow_origin)

@@ -82,6 +82,9 @@ class ServerShell:
         on_exit: called once with the exit code.
         look: what the core cannot know and a dump tells of the server.
         record: takes what belongs into the event log.
+
+    Attributes:
+        turns, turn_seconds: how often the core took events, and the time it needed, scheduling included.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class ServerShell:
         record: Callable[[list[EventRecord]], object] = list,
     ) -> None:
         self.core = core
+        self.turns = 0
+        self.turn_seconds = 0.0
         self.call_later = loop.call_later
         self._loop = loop
         self._constants = constants
@@ -156,13 +161,16 @@ class ServerShell:
         events, self._events = self._events, []
         if self._ended:
             return
+        began = self._loop.time()
         try:
-            actions = self.core.handle(events, self._loop.time())
+            actions = self.core.handle(events, began)
         except Exception:
             kinds = ", ".join(sorted({type(event).__name__ for event in events}))
             logger.exception("internal error while handling %s; the server ends", kinds)
             self._exit(1)
             return
+        self.turns += 1
+        self.turn_seconds += self._loop.time() - began
         records = []
         for action in actions:
             if type(action) is Record:

@@ -465,8 +465,10 @@ def _resolve(answered: asyncio.Future[SimChannel | None], channel: SimChannel | 
 def _load_codec() -> Callable[[Any], Any]:
     from rain.protocol import codec, framing
 
+    classes = set(codec.MESSAGE_CLASSES)
+
     def through(message: Any) -> Any:
-        if type(message).__module__ != "rain.protocol.messages":
+        if type(message) not in classes:
             return message
         (frame,) = framing.FrameReader().feed(codec.encode([message]))
         return codec.decode(frame)

@@ -196,7 +196,7 @@ class SimExecutor:
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         self._then = then
-        self._timer = self._pool.loop.call_later(seconds, then)
+        self._timer = self._pool.loop.call_later(seconds, self._pool.hear, then)
 
     def hang(self, seconds: float) -> None:
         """What runs now ends so many seconds from now."""
@@ -286,6 +286,7 @@ class SimExecutors:
         meter: CpuMeter,
         clock: Callable[[], float],
         report: Callable[[WorkerEvent], None],
+        hear: Callable[[Callable[[], None]], None],
     ) -> None:
         self.loop = loop
         self.store = store
@@ -293,6 +294,7 @@ class SimExecutors:
         self.meter = meter
         self.clock = clock
         self.report = report
+        self.hear = hear
         self.running: dict[int, SimExecutor] = {}
         self._ending: dict[int, SimExecutor] = {}
 

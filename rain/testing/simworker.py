@@ -101,7 +101,8 @@ class SimWorker:
         self.shell = WorkerShell(
             CheckedWorkerCore(self.core, check_every), loop=loop, clock=self._clock, supervisor=self
         )
-        self.executors = SimExecutors(loop, self.store, functions, CpuMeter(cpus), self._clock, self.shell.report)
+        meter, shell = CpuMeter(cpus), self.shell
+        self.executors = SimExecutors(loop, self.store, functions, meter, self._clock, shell.report, shell.hear)
         self.transfers = SimTransfers(node, self.store, self.shell.report)
         builtins = SimBuiltins(self.executors)
         results = SimResults(loop, self.store, functions.results, self._clock, self.shell.report)

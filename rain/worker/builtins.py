@@ -52,6 +52,7 @@ class Builtins:
         store: the values.
         task_logs: told of what programs wrote.
         report: gets the events, in the loop's thread.
+        hear: calls what looks for programs that have ended, and reports; None: the loop does.
         wall_clock: gives unix seconds.
         sandboxes: existing directory in which those of programs are made.
         threads: for long work; None = the loop's own.
@@ -69,6 +70,7 @@ class Builtins:
         store: Store,
         task_logs: TaskLogs,
         report: Callable[[WorkerEvent], None],
+        hear: Callable[[Callable[[], None]], None] | None = None,
         wall_clock: Callable[[], float],
         sandboxes: str | os.PathLike[str],
         threads: Executor | None = None,
@@ -79,7 +81,7 @@ class Builtins:
         self.task_logs = task_logs
         self.wall_clock = wall_clock
         self.threads = threads
-        self.programs = Programs(loop, guard)
+        self.programs = Programs(loop, guard, hear)
         self.spares = SpareDirectories(loop, self.programs, self.remove_later)
         self._sandboxes = os.path.abspath(sandboxes)
         self._numbers = itertools.count(1)

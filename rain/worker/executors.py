@@ -77,6 +77,7 @@ class ExecutorPool:
         store: gives values of inputs and takes results.
         task_logs: told of what runs wrote.
         report: takes events.
+        hear: calls what reads from an executor and reports.
         register_timeout: seconds from start to registration.
         guard: told of all process groups, None without.
         commands: command per executor type; `py` has a default.
@@ -93,6 +94,7 @@ class ExecutorPool:
         store: Store,
         task_logs: TaskLogs,
         report: Callable[[WorkerEvent], None],
+        hear: Callable[[Callable[[], None]], None],
         register_timeout: float,
         guard: Guard | None = None,
         commands: Mapping[str, Sequence[str]] | None = None,
@@ -103,6 +105,7 @@ class ExecutorPool:
         self._store = store
         self._task_logs = task_logs
         self._report = report
+        self._hear = hear
         self._register_timeout = register_timeout
         self._guard = guard
         self._buffer = memoryview(bytearray(_READ_SIZE))
@@ -252,7 +255,7 @@ class ExecutorPool:
         state.process.listener.close()
         connection.setblocking(False)
         state.connection = connection
-        self._loop.add_reader(connection, self._readable, state)
+        self._loop.add_reader(connection, self._hear, partial(self._readable, state))
 
     def _register_timed_out(self, state: _Executor) -> None:
         text = f"Executor did not register within {self._register_timeout:g} s"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rain.worker.executors import ExecutorPool
+    from rain.worker.result_cache import ResultCache
     from rain.worker.store import Store
     from rain.worker.transfers import StoreSource, Transfers
 
@@ -22,14 +23,17 @@ class Gatherer:
     """Gathers the figures of a WorkerMonitoring.
 
     Args:
-        store, executors, transfers, source: those of the worker.
+        store, executors, transfers, source, results: those of the worker.
     """
 
-    def __init__(self, store: Store, executors: ExecutorPool, transfers: Transfers, source: StoreSource) -> None:
+    def __init__(
+        self, store: Store, executors: ExecutorPool, transfers: Transfers, source: StoreSource, results: ResultCache
+    ) -> None:
         self._store = store
         self._executors = executors
         self._transfers = transfers
         self._source = source
+        self._results = results
         self._before: CpuTimes | None = None
 
     def parts(self) -> dict[str, dict[str, int]]:
@@ -37,6 +41,7 @@ class Gatherer:
         return {
             "executors": dict(self._executors.conditions()),
             "transfers": {"received": self._transfers.received, "sent": self._source.sent},
+            "cache": dict(self._results.counts),
         }
 
     def machine(self) -> dict[str, Any]:

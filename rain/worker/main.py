@@ -222,6 +222,7 @@ class Worker:
             store=store,
             task_logs=task_logs,
             report=report,
+            hear=self._shell.hear,
             wall_clock=clock,
             sandboxes=place.workdir.path / SANDBOXES,
             threads=self._threads,
@@ -237,6 +238,7 @@ class Worker:
             store=store,
             task_logs=task_logs,
             report=report,
+            hear=self._shell.hear,
             register_timeout=options.executor_timeout,
             guard=place.guard,
             commands=place.commands,
@@ -246,15 +248,15 @@ class Worker:
             loop=loop, sources=(self._executors.watched, self._builtins.watched), report=report
         )
         self._source = StoreSource(store, loop, report)
+        self._results = ResultCache(
+            loop=loop, store=store, threads=self._threads, report=report, wall_clock=clock
+        )
         inquiries = Inquiries(
             loop=loop,
             task_logs=task_logs,
             under_way=self._executors.under_way,
-            gatherer=Gatherer(store, self._executors, self._transfers, self._source),
+            gatherer=Gatherer(store, self._executors, self._transfers, self._source, self._results),
             secret=options.secret,
-        )
-        self._results = ResultCache(
-            loop=loop, store=store, threads=self._threads, report=report, wall_clock=clock
         )
         parts = Parts(store, self._executors, self._transfers, self._builtins, self._results, inquiries, self._complete)
         self._shell.equip(parts)

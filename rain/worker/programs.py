@@ -71,13 +71,19 @@ class Programs:
     Args:
         loop: the worker's loop; everything happens in it.
         guard: told of all process groups, None without.
+        hear: calls what looks for those that have ended; None: the loop does.
 
     Attributes:
         sequence: grows with each start of a program before which a process id was given to somebody else, programs that
             run included; those of one sequence have started no processes and no threads.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        guard: Guard | None = None,
+        hear: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._loop = loop
         self._guard = guard
         self._running: dict[int, Program] = {}
@@ -90,7 +96,8 @@ class Programs:
         self._environment = {
             os.fsencode(name): os.fsencode(value) for name, value in os.environ.items() if name not in hidden
         }
-        loop.add_reader(self._ends.fileno(), self._leaders_ended)
+        look = self._leaders_ended
+        loop.add_reader(self._ends.fileno(), *((look,) if hear is None else (hear, look)))
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def environment(self, extra: Mapping[str, str | None]) -> dict[bytes, bytes]:

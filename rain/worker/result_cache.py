@@ -76,6 +76,10 @@ class ResultCache:
         wall_clock: unix seconds.
         inline_limit: results of this many bytes and more do not travel with completions.
         open_backend: opens what the server tells of.
+
+    Attributes:
+        counts: since the start: hits, misses (runs looked up), stored (results), failures (of the cache), and bytes
+            read and written.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class ResultCache:
         inline_limit: int = 65536,
         open_backend: Callable[[dict[str, Any], Executor], Awaitable[tuple[Backend, bytes]]] = open_backend,
     ) -> None:
+        self.counts = dict.fromkeys(("hits", "misses", "stored", "failures", "read", "written"), 0)
         self._open_backend = open_backend
         self._told: dict[str, Any] = {}
         self._opening: asyncio.Task[tuple[Backend, bytes]] | None = None
@@ -210,6 +215,7 @@ class ResultCache:
         except _FAILURES as error:
             self._trouble(error)
         self._lookups.pop(run.key, None)
+        self.counts["misses" if result is None else "hits"] += 1
         self._report(LookedUp(run.key, result))
 
     async def _result(self, run: Run) -> RunResult | None:
@@ -234,6 +240,7 @@ class ResultCache:
             except TimeoutError:
                 raise CacheError(f"no answer within {ASK_SECONDS:g} s") from None
             if isinstance(found, bytes):
+                self.counts["read"] += len(found)
                 try:
                     return await self._loop.run_in_executor(
                         self._threads, _opened, name, found, secret, len(run.outputs)
@@ -290,6 +297,8 @@ class ResultCache:
             self._store.delete(copies)
         entry = await self._loop.run_in_executor(self._threads, encode, held.name, read, held.secret)
         await held.turn.store(entry)
+        self.counts["stored"] += 1
+        self.counts["written"] += len(entry)
 
     # --- keys -----------------------------------------------------------------------------------
 
@@ -340,6 +349,7 @@ class ResultCache:
     # --- trouble --------------------------------------------------------------------------------
 
     def _trouble(self, error: Exception) -> None:
+        self.counts["failures"] += 1
         self._off_until = self._loop.time() + PAUSE
         self._complain(f"the result cache fails, tasks run without it: {error}")
 

@@ -14,7 +14,7 @@ from rain.worker.builtin.job import COPY_IN_LOOP, BuiltinError
 from rain.worker.builtin.paths import copy_out, described, stored_value
 from rain.worker.core.events import ObjectKey
 from rain.worker.store import Staged, StoreError
-from rain.worker.task_logs import STREAMS
+from rain.worker.task_logs import STREAMS, is_as_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 _MAY_LINK = os.geteuid() != 0  # the store's files are read-only, but not for root: it gets copies
 _QUICK_ENTRIES = 64
-_OWN = os.geteuid()
 _BACKDATE_NS = 10**9
 _HELD = 200
 _STREAMS = frozenset(path for _, path in STREAMS.values())
-_STREAM_MODE = stat.S_IFREG | 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +262,7 @@ class Sandbox:
             if len(found) > _QUICK_ENTRIES or any(entry.is_dir(follow_symlinks=False) for entry in found):
                 return False
             for entry in found:
-                if entry.name not in _STREAMS or not _is_as_made(entry.stat(follow_symlinks=False)):
+                if entry.name not in _STREAMS or not is_as_made(entry.stat(follow_symlinks=False)):
                     os.unlink(entry.path)
         except FileNotFoundError:
             return True
@@ -279,12 +277,6 @@ class Sandbox:
             OSError: something cannot be removed.
         """
         fs.remove_tree(self.directory)
-
-
-def _is_as_made(status: os.stat_result) -> bool:
-    """Whether a file for a stream is empty and nobody else's."""
-    is_own = status.st_mode == _STREAM_MODE and status.st_uid == _OWN
-    return is_own and status.st_nlink == 1 and not status.st_size
 
 
 def _holds(outer: str, inner: str) -> bool:

@@ -63,8 +63,8 @@ SILENCE_LIMIT = 15.0
 TICK_INTERVAL = 0.5
 """Seconds between ticks of the core."""
 CALM_SECONDS = 1e-4
-"""After so long without a turn, what the server says is handled at once; else with what else came in the same turn of
-the loop."""
+"""After so long without a turn, what the server or an executor says is handled at once; else with what else came in the
+same turn of the loop."""
 FIRST_LOOK_SECONDS = 1.0
 """Seconds from the registration to the first look at the machine, which would delay the first tasks."""
 MONITORING_INTERVAL = 5.0
@@ -164,10 +164,7 @@ class WorkerShell:
             if isinstance(message, WorkerWelcome):
                 self._supervisor.registered(message)
                 self._timers.append(self._loop.call_later(FIRST_LOOK_SECONDS, self._monitor))
-        if self._turn_planned or self._loop.time() - self._last_turn < CALM_SECONDS:
-            self._plan_turn()
-        else:
-            self._turn()
+        self._turn_at_once_if_calm()
 
     def channel_closed(self, channel: ChannelLike, reason: str) -> None:
         """The connection ended."""
@@ -186,6 +183,21 @@ class WorkerShell:
         """Take an event; it is handled in the next turn. To be called in the loop's thread."""
         self._admit(event)
         self._plan_turn()
+
+    def hear(self, read: Callable[[], None]) -> None:
+        """Take in what `read` reports: at once if nothing else is going on, which saves a turn of the loop."""
+        planned, self._turn_planned = self._turn_planned, True  # by what follows
+        try:
+            read()
+        finally:
+            self._turn_planned = planned
+            self._turn_at_once_if_calm()
+
+    def _turn_at_once_if_calm(self) -> None:
+        if self._turn_planned or self._loop.time() - self._last_turn < CALM_SECONDS:
+            self._plan_turn()
+        else:
+            self._turn()
 
     def _admit(self, event: WorkerEvent) -> None:
         if self._ended:

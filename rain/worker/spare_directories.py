@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MODE = stat.S_IFDIR | 0o700
 _MOST = 64
+_MARK_NS = 1_000_000_019  # no program sets this time by chance
 _KEPT_SECONDS = 0.5
 
 _CLOSED_TOGETHER = 32
@@ -77,6 +78,24 @@ class SpareDirectories:
                 self._remove_all(self._ended)
             self._ended = []
 
+    def take_back(self, path: str, sequence: int) -> bool:
+        """A program has ended that wrote nothing; False if its directory was not one used before, or is not as it was
+        made: then it is to be emptied and offered.
+
+        Args:
+            path: the directory.
+            sequence: that of the program; 0: it was not started.
+        """
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return True
+        # Entries that come or go change the time.
+        if status.st_mtime_ns != _MARK_NS or not self._is_usable(status, sequence):
+            return False
+        self._keep(path, sequence)
+        return True
+
     def offer(self, path: str, sequence: int) -> None:
         """A program has ended, and its directory was emptied.
 
@@ -88,11 +107,18 @@ class SpareDirectories:
             status = os.lstat(path)
         except FileNotFoundError:
             return
+        if self._is_usable(status, sequence):
+            os.utime(path, ns=(_MARK_NS, _MARK_NS))
+            self._keep(path, sequence)
+        else:
+            self._remove(path)
+
+    def _is_usable(self, status: os.stat_result, sequence: int) -> bool:
         is_as_made = status.st_mode == _MODE and status.st_uid == self._own
         count = len(self._deserted) + len(self._ended)
-        if not is_as_made or count >= _MOST or sequence != self._programs.sequence:
-            self._remove(path)
-            return
+        return is_as_made and count < _MOST and sequence == self._programs.sequence
+
+    def _keep(self, path: str, sequence: int) -> None:
         if self._sequence != sequence:
             self._remove_all(self._ended)
             self._ended = []

@@ -38,6 +38,8 @@ MOST_PROGRAMS = 1000
 STREAMS = {"stdout": ("out", "+out"), "stderr": ("err", "+err")}
 """The ending of the names of its logs, and its file in the sandbox of a program."""
 
+_OWN = os.geteuid()
+_MODE = stat.S_IFREG | 0o600
 _RANGES = struct.Struct("<IIQQQQ")  # executor, run, from where to where it wrote to stdout, the same for stderr
 
 Ends = tuple[int, int]
@@ -134,24 +136,32 @@ class TaskLogs:
         """A program runs in this sandbox."""
         self._running[key[:2]] = _Program(key[2], directory, (0, 0), ())
 
-    def program_ended(self, key: TaskKey, taken: Collection[str] = ()) -> None:
+    def program_ended(self, key: TaskKey, taken: Collection[str] = ()) -> bool:
         """A program has ended, its sandbox is still there.
 
         Args:
             key: the run.
             taken: names of those of its streams which become outputs.
+
+        Returns:
+            Whether the files of its streams are known to be as they were made.
         """
-        program = self._running.get(key[:2])
+        task = key[:2]
+        program = self._running.get(task)
         if program is None or program.run != key[2]:  # the server was lost meanwhile
-            return
-        del self._running[key[:2]]
-        self._drop_program(key[:2])
+            return False
+        del self._running[task]
+        if task in self._ended:
+            self._drop_program(task)
+        if not taken and are_as_made(program.directory):
+            return True
         out, err = (0 if stream in taken else self._keep(key, stream, program.directory) for stream in STREAMS)
         if out or err or taken:
-            self._ended[key[:2]] = _Program(key[2], "", (out, err), taken)
+            self._ended[task] = _Program(key[2], "", (out, err), taken)
             if len(self._ended) > self._most_programs:
                 self._drop_program(next(iter(self._ended)))
                 self._forgot = True
+        return False
 
     def _keep(self, key: TaskKey, stream: str, directory: str) -> int:
         """Keep the end of what was written to a stream; returns how much was written."""
@@ -230,6 +240,19 @@ class _Range(NamedTuple):
     start: int
     end: int | None
     hint: str = ""
+
+
+def are_as_made(directory: str) -> bool:
+    """Whether both files for the streams of a program are there, empty and nobody else's."""
+    try:
+        return is_as_made(os.lstat(f"{directory}/+out")) and is_as_made(os.lstat(f"{directory}/+err"))
+    except OSError:
+        return False
+
+
+def is_as_made(status: os.stat_result) -> bool:
+    """Whether a file for a stream is empty and nobody else's."""
+    return not status.st_size and status.st_mode == _MODE and status.st_uid == _OWN and status.st_nlink == 1
 
 
 def _is_of(run: Run, task: int, attempt: int) -> bool:

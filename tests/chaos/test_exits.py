@@ -23,8 +23,8 @@ CALLS = ("submit", "hung submit", "wait", "fetch")
 ENDS = ("return", "exception", "exit", "ctrl-c", "sigterm", "sigkill", "restart")
 AT_A_TIME = 4
 
-EXIT_LIMIT = 5.0
-GONE_LIMIT = 10.0
+EXIT_LIMIT = 15.0
+GONE_LIMIT = 20.0
 START_LIMIT = 60.0
 
 CODES = {"return": 0, "exception": 1, "exit": 3, "ctrl-c": -signal.SIGINT, "sigterm": -signal.SIGTERM, "sigkill": -9}
@@ -71,7 +71,10 @@ class Cell:
                 self._end(client)
             finally:
                 client.kill()
-        self._check_text(output.read_text("utf-8", errors="replace"))
+        text = output.read_text("utf-8", errors="replace")
+        self._check_text(text)
+        if self.problems:
+            self.problems.append(f"stderr: {text[-3000:]}")
         begin = time.monotonic()
         while left := self._left():
             if time.monotonic() - begin > GONE_LIMIT:

@@ -62,8 +62,8 @@ class Commands:
         return found
 
     def wait_gone(self) -> list[psutil.Process]:
-        """What is left after five seconds."""
-        psutil.wait_procs(self.processes(), timeout=5)
+        """What is left after twenty seconds."""
+        psutil.wait_procs(self.processes(), timeout=20)
         return self.processes()
 
 
@@ -80,7 +80,8 @@ def rain(tmp_path):
 
 def test_start_status_stop(rain, tmp_path):
     """The whole life of a small cluster."""
-    text = rain.start("--local-workers=[1,2]").stdout
+    text = rain.start("--local-workers=[1,2]", f"--cache=dir:{tmp_path}/cache").stdout
+    assert (tmp_path / "cache" / "mark").is_file()
     assert "with 2 workers" in text
     address = text.split()[4]
     url = re.search(r"Dashboard: (http://127\.0\.0\.1:\d+/)\?token=(\w{64})\n", text)

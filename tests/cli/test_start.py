@@ -59,13 +59,21 @@ def test_command_lines(tmp_path):
         "--token-file=token",
         "--access-file=access.json",
         "--insecure",
+        "--cache=memcached://node:11211",
+        "--cache-size=2 MiB",
     )
     program = ["nice", "-n", "5", sys.executable, "-m", "rain"]
     secret = ["--token-file", "token", "--access-file", "access.json"]
-    server = ["server", "--listen", "0.0.0.0:7333", "--logdir", f"{tmp_path}/log/server"]
+    server = ["server", "--listen", "0.0.0.0:7333"]
     assert _server_command(full) == [
         *program,
         *server,
+        "--cache",
+        "memcached://node:11211",
+        "--cache-size",
+        "2097152",
+        "--logdir",
+        f"{tmp_path}/log/server",
         "--workdir",
         f"{tmp_path}/work/server",
         *secret,
@@ -81,6 +89,18 @@ def test_command_lines(tmp_path):
         "--config",
         "workers.toml",
     ]
+
+
+def test_the_cache_is_the_servers_unless_told(capsys):
+    """Without options the server gets its own defaults; a wrong size is wrong usage."""
+    parser = build_parser()
+    command = _server_command(plan("--simple"))
+    told = parser.parse_args(command[command.index("server") :])
+    alone = parser.parse_args(["server"])
+    assert (told.cache, told.cache_size) == (alone.cache, alone.cache_size) == ("dir", 1 << 30)
+    with pytest.raises(SystemExit):
+        plan("--simple", "--cache-size=much")
+    assert "usage: rain start" in capsys.readouterr().err
 
 
 def test_http_options():

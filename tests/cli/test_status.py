@@ -33,7 +33,7 @@ SECONDS = 30.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with no_leaks(), LocalCluster([1]) as cluster:
+    with no_leaks(), LocalCluster([1], timeout=60) as cluster:
         yield cluster
 
 
@@ -99,7 +99,7 @@ def test_in_place_on_a_terminal(cluster: LocalCluster) -> None:
 @pytest.mark.cluster
 def test_a_server_that_goes_away(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """That is an error."""
-    with LocalCluster([1]) as cluster:
+    with LocalCluster([1], timeout=60) as cluster:
         monkeypatch.setenv("RAIN_ACCESS_FILE", cluster.access_file)
         monkeypatch.setattr(status.time, "sleep", lambda _seconds: cluster.close())
         assert main(["status", "--watch"]) == 1

@@ -70,7 +70,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with no_leaks(), LocalCluster([2, 2]) as cluster, cluster.client() as client:
+    with no_leaks(), LocalCluster([2, 2], timeout=60) as cluster, cluster.client() as client:
         with client.new_session("demo", on_failure="continue").bind_only() as demo:
             greeting = hello("you")
             greeting.output.keep()
@@ -82,7 +82,8 @@ def scene() -> Iterator[Scene]:
         with client.new_session("broken").bind_only() as broken:
             tasks.Execute("false", name="bad")
             broken.submit()
-        wait_until(lambda: demo.counts()["running"] == 1 and demo.counts()["finished"] == 2)
+        wanted = {"finished": 2, "failed": 1, "running": 1, "notAssigned": 1}
+        wait_until(lambda: {state: count for state, count in demo.counts().items() if count} == wanted)
         with pytest.raises(TaskException):
             broken.wait_all(timeout=SECONDS)
         names = [str(task.id) for task in (greeting, long, after, failing, program)]
@@ -454,6 +455,8 @@ def test_what_cannot_be_followed(arguments: list[str], run: Callable[..., str]) 
 
 
 def test_worker_list(scene: Scene, run: Callable[..., str], document: Callable[..., Any]) -> None:
+    # what ran for other tests ends a moment after their sessions
+    wait_until(lambda: sum(worker["tasks"] for worker in document("worker", "list")["workers"]) == 1)
     found = document("worker", "list")["workers"]
     keys = {"worker_id", "hostname", "pid", "state", "resources", "free", "tasks", "objects", "bytes"}
     assert [set(worker) for worker in found] == [keys, keys]

@@ -33,6 +33,7 @@ from rain.protocol.messages import (
     Heartbeat,
     Infos,
     ListObjects,
+    ListSessions,
     ListTasks,
     Message,
     NewSession,
@@ -41,6 +42,7 @@ from rain.protocol.messages import (
     Refused,
     ServerInfo,
     SessionCreated,
+    SessionList,
     Specs,
     States,
     StopServer,
@@ -68,6 +70,7 @@ class ScriptedServer:
         specs: of what lists tell of, by number.
         portion: most entries of a list, or specs of an answer.
         first_failure: what counts come with.
+        sessions: those it tells of.
         on_heartbeat: called with each sign of life.
     """
 
@@ -85,6 +88,7 @@ class ScriptedServer:
         self.on_heartbeat: Callable[[], None] = lambda: None
         self.first_failure = ""
         self.info: dict = {"workers": [], "server": {"version": "0"}}
+        self.sessions: list[dict] = []
         self._sessions = 0
 
     def all(self, kind: type) -> list:
@@ -141,6 +145,8 @@ class ScriptedServer:
                 return [Cancelled(message.seq, array("I", [n for n in message.ids if n not in self.ended]))]
             case GetServerInfo():
                 return [ServerInfo(message.seq, self.info)]
+            case ListSessions():
+                return [SessionList(message.seq, {"sessions": self.sessions, "total": len(self.sessions)})]
         return []
 
     def _count(self, message: GetCounts) -> Counts:

@@ -9,6 +9,7 @@ import math
 import pickle
 import time
 from array import array
+from collections import deque
 
 import msgpack
 import pytest
@@ -24,6 +25,7 @@ from rain.client import (
     delayed,
     remote,
 )
+from rain.client.background import forget_dropped
 from rain.client.submit import SubmitPacker
 from rain.common.content_type import decode_value, encode_value
 from rain.common.number_arguments import NumberArguments
@@ -58,7 +60,7 @@ def template(task):
 
 
 def until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -250,6 +252,16 @@ def test_a_consumer_does_not_hold_what_it_consumes(session, server):
     assert third.inputs[1].id.id in numbers
 
 
+def test_what_was_dropped_of_a_closed_session_is_forgotten(client):
+    dropped = deque([(1, 7, 3), (2, 8, 1), (1, 20, 1)])
+    forget_dropped(dropped, 1)
+    assert list(dropped) == [(2, 8, 1)]
+    session = client.new_session()
+    client._dropped.append((session.session_id, 7, 3))
+    session.close()
+    assert session.session_id not in {number for number, _, _ in client._dropped}
+
+
 def test_dropped_arrays_are_unkept(session, server):
     made = session.map(double, range(10))
     first = made._first
@@ -390,15 +402,15 @@ def test_blocks(graph):
 
 
 def test_messages_are_bounded(graph):
-    graph.map(double, range(50_000))
+    graph.map(double, range(100_000))
     chunk, *blocks = chunks(graph)
     assert len(chunk.tasks) == 0
     assert [(block.start, len(block.arg_sizes), block.members) for block in blocks] == [
-        (0, 20_000, 50_000),
-        (20_000, 20_000, 50_000),
-        (40_000, 10_000, 50_000),
+        (0, 40_000, 100_000),
+        (40_000, 40_000, 100_000),
+        (80_000, 20_000, 100_000),
     ]
-    assert [args for block in blocks for args in arguments(block)] == [[n] for n in range(50_000)]
+    assert [args for block in blocks for args in arguments(block)] == [[n] for n in range(100_000)]
     graph = Session(None, 3)
     made = graph.map(double, [b"x" * 1000] * 100)
     sizes = [len(block.args) for block in made._messages(0, 10_000)]

@@ -100,7 +100,7 @@ def _parameters(function) -> list[tuple[str, object, object]]:
 def test_blocking_methods_are_coroutine_functions():
     blocking = "submit wait wait_some wait_all fetch unkeep update close cancel counts tasks objects"
     assert all(inspect.iscoroutinefunction(getattr(AsyncSession, name)) for name in blocking.split())
-    for name in ("get_server_info", "update", "close", "terminate_server"):
+    for name in ("get_server_info", "list_sessions", "update", "close", "terminate_server"):
         assert inspect.iscoroutinefunction(getattr(AsyncClient, name))
     assert not issubclass(AsyncSession, Session)
 
@@ -184,13 +184,13 @@ async def test_calls_of_a_session(session, server):
     assert (a.state, session.task_count) == (None, 2)
     await session.submit()
     assert a.state is TaskState.notAssigned
-    await session.wait([a, b.output], timeout=1)
+    await session.wait([a, b.output], timeout=20)
     assert (a.state, b.output.state) == (TaskState.finished, DataObjectState.finished)
     assert await session.wait_some([a], [b.output]) == ([a], [b.output])
     assert await session.wait_some([]) == ([], [])
-    await session.wait_all(timeout=1, check=False)
+    await session.wait_all(timeout=20, check=False)
     assert b.state is TaskState.finished
-    assert (await session.fetch(a, timeout=1)).get_bytes() == b"value"
+    assert (await session.fetch(a, timeout=20)).get_bytes() == b"value"
     await session.update([a, a.output])
     server.states = {a.id.id: 4, b.id.id: 3}
     assert await session.counts() == {"finished": 1, "running": 1}
@@ -204,12 +204,12 @@ async def test_calls_of_tasks_and_objects(session, server):
     task, bare = kept(), Task("a/b")
     assert await task.done() is False
     await session.submit()
-    await task.wait(timeout=1)
+    await task.wait(timeout=20)
     await task.output.wait()
     await task.update()
     await task.output.update()
     assert [one.get_bytes() for one in await task.fetch_outputs()] == [b"value"]
-    assert (await task.output.fetch(timeout=1)).get_bytes() == b"value"
+    assert (await task.output.fetch(timeout=20)).get_bytes() == b"value"
     assert [await task.result(), await task.output.result(), await task, await task.output] == [b"value"] * 4
     assert await bare is None
     assert await task.exception() is None
@@ -230,10 +230,10 @@ async def test_calls_of_arrays(session, server):
     assert await made.done() is False
     assert await made.counts() == {}
     assert await made == [b"value"] * 3
-    assert await made.result(timeout=1) == [b"value"] * 3
+    assert await made.result(timeout=20) == [b"value"] * 3
     assert [value async for value in made.iter_results()] == [b"value"] * 3
     assert [value async for value in made.iter_results(ordered=False)] == [b"value"] * 3
-    await made.wait(timeout=1)
+    await made.wait(timeout=20)
     assert made[1].state is TaskState.finished
     server.states = dict.fromkeys(made._task_numbers(), TaskState.finished)
     assert await made.done()
@@ -282,6 +282,7 @@ async def test_arguments_are_checked_as_in_the_synchronous_client(session, clien
 
 async def test_calls_of_a_client(client, server):
     assert (await client.get_server_info())["governors"] == []
+    assert await client.list_sessions() == []
     assert client.address == "127.0.0.1:7210"
     assert (client.cluster, client.dashboard_url, client.closed) == (None, None, False)
     session = await client.new_session()
@@ -307,7 +308,7 @@ async def test_gather(client, session, server):
     assert await aio.gather(*made) == [b"value"] * 3
     assert await aio.gather(made[0]) == [b"value"]
     assert await aio.gather([]) == []
-    assert await aio.gather(Task("a/b"), timeout=1) == [None]
+    assert await aio.gather(Task("a/b"), timeout=20) == [None]
 
 
 async def test_gather_of_failures(session, server, task_failure):
@@ -568,7 +569,7 @@ CALLS = {
     "gather": lambda session: aio.gather([tasks.concat([]), session.map(str, range(3))]),
     "completed": lambda session: _all_completed([tasks.concat([]), Task("a/b")]),
     "update": lambda session: session.update(session.known),
-    "wait": lambda session: session.wait(session.known, timeout=3),
+    "wait": lambda session: session.wait(session.known, timeout="3 s"),
     "poll": lambda session: session.wait(session.known, timeout=0),
     "wait_all": lambda session: session.wait_all(),
     "cancel": lambda session: session.known.cancel(),

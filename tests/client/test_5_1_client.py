@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import weakref
 
 import pytest
@@ -129,10 +130,31 @@ def test_nobody_listens(free_port):
         Client("127.0.0.1", free_port, token="0" * 64)
 
 
+def test_a_silent_server():
+    """That a limit is over is told by the class of the error; without one the handshake has its own."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(RainTimeoutError, match=f"cannot connect to {address}: no answer within 0.1 s"):
+            Client(address, token="0" * 64, connection_timeout=0.1)
+
+
+def test_no_limit_of_the_connection(free_port):
+    with pytest.raises(RainConnectionError, match="Connection refused"):
+        Client("127.0.0.1", free_port, token="0" * 64, connection_timeout=None)
+
+
+def test_list_sessions(client, server):
+    assert client.list_sessions() == []
+    known = {"name": "one", "state": "failed", "tasks": {"failed": 1}}
+    server.sessions = [{**known, "session": 7, "client": "c", "on_failure": "fail", "age": 1.0, "objects": {}}]
+    assert client.list_sessions() == [{**known, "id": 7, "persistent": False}]
+    client.close()
+    with pytest.raises(RainException, match="is closed"):
+        client.list_sessions()
+
+
 @pytest.fixture
 def free_port():
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -18,7 +18,9 @@ from rain.client import (
     SessionException,
     Task,
     TaskException,
+    as_completed,
     blob,
+    gather,
     tasks,
 )
 from rain.client.session import Session
@@ -26,6 +28,7 @@ from rain.common.states import DataObjectState, TaskState
 from rain.protocol.messages import (
     WAIT_ALL,
     WAIT_SESSION,
+    Cancel,
     CloseSession,
     FetchObjects,
     GetInfos,
@@ -287,6 +290,40 @@ def test_timeout_stops_the_waiting_only(session, task, server):
     server.silent = set()
     session.wait(task, timeout=0)
     session.wait_all(timeout=0)
+
+
+LIMITED = {
+    "session.wait": lambda session, task, timeout: session.wait(task, timeout=timeout),
+    "session.wait_some": lambda session, task, timeout: session.wait_some([task], timeout=timeout),
+    "session.wait_all": lambda session, task, timeout: session.wait_all(timeout),
+    "session.progress": lambda session, task, timeout: session.progress(timeout),
+    "session.fetch": lambda session, task, timeout: session.fetch(task.output, timeout=timeout),
+    "session.cancel": lambda session, task, timeout: session.cancel(timeout),
+    "task.wait": lambda session, task, timeout: task.wait(timeout),
+    "task.result": lambda session, task, timeout: task.result(timeout),
+    "task.exception": lambda session, task, timeout: task.exception(timeout),
+    "task.cancel": lambda session, task, timeout: task.cancel(timeout),
+    "object.wait": lambda session, task, timeout: task.output.wait(timeout),
+    "object.fetch": lambda session, task, timeout: task.output.fetch(timeout=timeout),
+    "object.result": lambda session, task, timeout: task.output.result(timeout),
+    "array.wait": lambda session, task, timeout: session.known.wait(timeout),
+    "array.result": lambda session, task, timeout: session.known.result(timeout),
+    "array.cancel": lambda session, task, timeout: session.known.cancel(timeout),
+    "as_completed": lambda session, task, timeout: list(as_completed([task], timeout)),
+    "gather": lambda session, task, timeout: gather(task, timeout=timeout),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_timeouts_may_be_texts(session, task, server, name):
+    """As all durations; errors tell seconds."""
+    session.known = session.map(str, range(3))
+    session.submit()
+    server.silent = {Wait, FetchObjects, Cancel}
+    with pytest.raises(RainTimeoutError, match=r"Timeout of 0\.02 s expired while"):
+        LIMITED[name](session, task, "20 ms")
+    with pytest.raises(ValueError, match="'soon' is not a duration"):
+        LIMITED[name](session, task, "soon")
 
 
 def test_warnings_of_the_server(session, task, channel):

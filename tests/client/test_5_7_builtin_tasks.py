@@ -57,6 +57,19 @@ def test_sleep_options(graph):
     assert tasks.Sleep(blob("x"), timeout=2).spec.config == 2.0
 
 
+def test_sleep_by_a_text(graph):
+    source = blob("x")
+    assert tasks.sleep("250 ms", source).spec.config == 0.25
+    assert tasks.Sleep(source, "1 min").spec.config == 60.0
+    for call in (lambda: tasks.sleep("soon", source), lambda: tasks.Sleep(source, "-1 s")):
+        with pytest.raises(ValueError, match="is not a duration"):
+            call()
+    with pytest.raises(TypeError, match="a number of seconds or a str"):
+        tasks.sleep(None, source)
+    with pytest.raises(TypeError, match="takes the data object first"):
+        tasks.Sleep("1 s", source)
+
+
 def test_swapped_arguments(graph):
     source = blob("x")
     with pytest.raises(TypeError, match="sleep\\(timeout, dataobj\\)"):
@@ -73,7 +86,7 @@ def test_wrong_times(graph):
         with pytest.raises(ValueError, match="from 0 on"):
             tasks.sleep(wrong, source)
     with pytest.raises(TypeError):
-        tasks.Sleep(source, "1")
+        tasks.Sleep(source, b"1")
     with pytest.raises(RainException, match="blob\\(\\)"):
         tasks.sleep(1, "text")
     assert blob("y").id.id == source.id.id + 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rain.client import InputDir, Session, delayed, gather, remote
+from rain.client import InputDir, Session, Task, delayed, gather, remote
 from rain.client.alike import FEWEST
 from rain.client.arguments import ArgumentPacker
 from rain.client.client import Client
@@ -374,8 +374,11 @@ def test_calls_that_get_nothing_but_results(session: Session, server: ScriptedSe
     assert [len(inputs) for _, inputs in quick] == [1, 2, 2, 1]
 
 
-def test_remote_calls_that_get_nothing_but_results(session: Session, server: ScriptedServer, monkeypatch: Any) -> None:
-    function = remote(lambda ctx, first, second=None: first, name="f")
+@pytest.mark.parametrize("fn", [lambda ctx, first, second=None: first, lambda ctx, *values: values])
+def test_remote_calls_that_get_nothing_but_results(
+    session: Session, server: ScriptedServer, monkeypatch: Any, fn: Any
+) -> None:
+    function = remote(fn, name="f")
     first, second = double(1), double(2)
     function(1)
     arguments: list[tuple[Any, ...]] = [(first,), (second.output,), (first, second), (second, first), (first, first)]
@@ -383,8 +386,77 @@ def test_remote_calls_that_get_nothing_but_results(session: Session, server: Scr
     monkeypatch.setattr("rain.client.pycode.pack_references", lambda args: None)
     slow = [function(*args) for args in arguments * 2]
     for one, other in zip(quick, slow, strict=True):
-        assert (one._args, one._inputs, one._shape.packed) == (other._args, other._inputs, other._shape.packed)
+        assert (one._args, one._shape.packed) == (other._args, other._shape.packed)
+        assert one._input_objects == other._input_objects
     assert [len(task._inputs) for task in quick[:5]] == [2, 2, 3, 3, 3]
+
+
+def test_options_of_remote_calls_that_get_nothing_but_results(session: Session, server: ScriptedServer) -> None:
+    first = increment(1)
+    names = [fn(first).name for _ in range(2) for fn in (increment, increment.options(name="other"))]
+    assert names == ["increment", "other"] * 2
+
+
+@pytest.mark.parametrize("fn", [double, increment])
+def test_a_call_stands_for_its_only_output(session: Session, server: ScriptedServer, fn: Any) -> None:
+    first: Any = fn(1)
+    users = [fn(first) for _ in range(3)]
+    assert first._made is None
+    assert users[0].inputs[1] is first.output
+    users.append(fn(first))
+    session.submit()
+    (chunk,) = server.all(SubmitChunk)
+    assert list(chunk.inputs)[2::2] == [first.output._number] * 4
+    assert all(user.inputs[1]._number == first.output._number for user in users)
+
+
+def test_the_output_of_a_submitted_call_is_kept_until_those_that_use_it_are_submitted(
+    session: Session, server: ScriptedServer
+) -> None:
+    first: Any = double(1)
+    session.submit()
+    number = first._value_number
+    user = double(first)
+    del first
+    session.submit()
+    until(lambda: number in unkept(server))
+    used = user.inputs[1]
+    assert (used._number, used.is_kept()) == (number, True)
+    with pytest.raises(RainException, match="2 outputs"):
+        double(both(1))
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_tasks_do_not_hold_the_outputs_that_they_use(
+    session: Session, server: ScriptedServer, is_later: bool
+) -> None:
+    call: Any = double(1)
+    if is_later:
+        session.submit()
+    users = [Task("a/b", None, [call], 1), increment(call)]
+    session.submit()
+    number = call._value_number
+    del call
+    until(lambda: unkept(server) == [number])
+    assert [user.inputs[-1]._number for user in users] == [number] * 2
+
+
+def test_what_is_known_of_an_output_is_known_of_it_as_an_input(session: Session, server: ScriptedServer) -> None:
+    first = double(1)
+    user = double(first)
+    first.output._keep = False
+    session.submit()
+    assert not user.inputs[1].is_kept()
+
+
+def test_maps_over_calls_and_values(session: Session, server: ScriptedServer) -> None:
+    calls: list[Any] = [double(1), double(2)]
+    members = session.map(double, [calls[0], 5, calls[1]])
+    assert [[one._number for one in member.inputs[1:]] for member in members] == [
+        [calls[0]._value_number],
+        [],
+        [calls[1]._value_number],
+    ]
 
 
 def test_declared_inputs_of_remote_calls_are_looked_at(session: Session, server: ScriptedServer) -> None:
@@ -393,4 +465,4 @@ def test_declared_inputs_of_remote_calls_are_looked_at(session: Session, server:
     for _ in range(2):
         with pytest.raises(TypeError, match="needs a directory"):
             function(made)
-    assert remote(lambda ctx, data: data)(made)._inputs[1] is made.output
+    assert remote(lambda ctx, data: data)(made)._input_objects[1] is made.output

@@ -116,6 +116,24 @@ def test_the_next_request_does_not_wait_for_the_answer(session: Session, server:
     assert until_forgotten == {message.seq for message in server.all(FetchObjects)}
 
 
+def test_columns_are_asked_for_in_larger_batches(
+    session: Session, server: Pieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(message: Message) -> list[Message]:
+        if not isinstance(message, FetchObjects):
+            return ScriptedServer._answer(server, message)
+        data = array("q", message.ids).tobytes()
+        return [ValuesFetched(message.seq, array("I"), data, [PICKLE5_INFO], b"", "q")]
+
+    monkeypatch.setattr(server, "_answer", answer)
+    monkeypatch.setattr("rain.client.bulk.COLUMN_BATCH", 20)
+    made = session.map(double, range(50))
+    assert made.result() == list(range(made._first, made._first + 50))
+    asked = [message.ids for message in server.all(FetchObjects)]
+    assert list(map(len, asked)) == [7, 20, 20, 3]
+    assert all(type(ids) is range for ids in asked)
+
+
 def test_a_failure_ends_it(session: Session, server: Pieces) -> None:
     calls = [double(n) for n in range(30)]
     session.submit()

@@ -113,7 +113,7 @@ def test_reading_is_handed_over(connection, channel):
     messages = [channel.expect(Wait) for _ in calls]
     for message in messages:
         channel.say(done(message.seq))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while sum(call.is_running for call in calls) > len(messages) - message.seq:
             assert time.monotonic() < deadline
             time.sleep(0.001)

@@ -147,7 +147,7 @@ def check_call(tasks: dict[int, Sent], call: Any) -> None:
     sent = tasks[call._number]
     assert sent.template == call._shape.packed
     assert sent.args == call._args
-    assert sent.inputs == [dataobj._number for dataobj in call._inputs]
+    assert sent.inputs == [used._value_number for used in call._inputs]
     assert sent.outputs == [output._number for output in call._outputs]
     assert sent.kept == [output._keep for output in call._outputs]
 
@@ -201,6 +201,29 @@ def test_a_tree_is_linked(session: Session, server: ScriptedServer, fn: Any) -> 
     assert {call._number for call in calls} | {call.output._number for call in calls} == set(
         range(min(firsts)[0], session._registry.next)
     )
+
+
+@pytest.mark.parametrize("fn", [one, far])
+def test_calls_and_the_handles_of_their_outputs_are_the_same(
+    session: Session, server: ScriptedServer, fn: Any
+) -> None:
+    calls = [fn(0)]
+    users: list[Any] = []
+    for _ in range(N):
+        last = calls[-1]
+        users.append(fn(last))
+        calls.append(fn(last.output))  # from here on there is a handle
+        users.append(fn(last))
+    assert all(call._made is None for call in users)
+    session.submit()
+    assert members(server) == len(calls) + len(users)
+    tasks = sent_tasks(server)
+    check_order(server, tasks)
+    for call in [*calls, *users]:
+        check_call(tasks, call)
+    for position, call in enumerate(calls[:-1]):
+        following = [users[2 * position], calls[position + 1], users[2 * position + 1]]
+        assert [tasks[user._number].inputs[1:] for user in following] == [[call.output._number]] * 3
 
 
 def test_few_calls_stay_tasks(session: Session, server: ScriptedServer) -> None:
@@ -462,25 +485,49 @@ def test_nothing_is_renumbered_when_choosing_fails(session: Session, monkeypatch
 # --- handles ----------------------------------------------------------------------------------------------
 
 
-def test_handles_that_are_gone_are_unkept(session: Session, server: ScriptedServer) -> None:
-    calls = chain(N)
-    session.submit()
-    expected = {calls[3]._number - N}
-    assert calls[3]._made is not None
-    calls[3]._made[0]._keep = False
-    inner = {call.output._number for call in calls[:-1]} - expected
-    last = calls[-1]
-    del calls
-
-    def unkept() -> set[int]:
-        return {number for message in server.all(UnkeepObjects) for number in message.ids}
-
+def check_unkept(server: ScriptedServer, expected: set[int]) -> None:
+    """The server is told of these outputs, of each once."""
+    unkept: list[int] = []
     for _ in range(200):
-        if unkept() == inner:
+        unkept = [number for message in server.all(UnkeepObjects) for number in message.ids]
+        if len(unkept) >= len(expected):
             break
         time.sleep(0.02)
-    assert unkept() == inner
+    assert sorted(unkept) == sorted(expected)
+
+
+@pytest.mark.parametrize("when", ["before the submit", "after it", "never"])
+def test_handles_that_are_gone_are_unkept(session: Session, server: ScriptedServer, when: str) -> None:
+    calls = chain(N)
+    outputs = [call.output for call in calls] if when == "before the submit" else []
+    session.submit()
+    inner = {call._value_number for call in calls[:-1]}
+    if when != "never":
+        outputs = [call.output for call in calls]
+        outputs[3]._keep = False
+        inner.remove(outputs[3]._number)
+    last = calls[-1]
+    del calls, outputs
+    check_unkept(server, inner)
     assert session._find(last._number) is last
+
+
+def test_what_nobody_has_at_the_submit_is_unkept(session: Session, server: ScriptedServer) -> None:
+    calls = chain(N)
+    tasks, outputs = [calls[10], calls[11], calls[20], calls[-1]], [calls[20].output, calls[30].output]
+    del calls
+    session.submit()
+    first = tasks[0]._value_number - 10
+    places = [10, 11, 20, N - 1]
+    check_unkept(server, set(range(first, first + N)) - {first + place for place in [*places, 30]})
+    assert [task._value_number - first for task in tasks] == places
+    assert [session._find(task._number) for task in tasks] == tasks
+    assert [session._find(output._number) for output in outputs] == outputs
+    for task, place in zip(tasks, places, strict=True):
+        (used,) = task.inputs[1:]
+        assert used._number == first + place - 1
+        assert used.is_kept()
+        assert session._find(used._number) is not used  # it owns nothing
 
 
 # --- clusters -----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def leak_check() -> Iterator[None]:
 @pytest.fixture
 def cluster(leak_check: None) -> Iterator[LocalCluster]:
     """One worker with two cpus."""
-    with LocalCluster(1, cpus=2) as cluster:
+    with LocalCluster(1, cpus=2, timeout=60) as cluster:
         yield cluster
 
 

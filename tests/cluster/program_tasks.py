@@ -34,7 +34,7 @@ def directory_from(path: Any, **options: Any) -> Task:
     return Task("buildin/open_dir", {"path": str(path)}, (), [OutputDir("d")], **options)
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + timeout
     while not condition():

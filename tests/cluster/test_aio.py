@@ -88,7 +88,7 @@ async def counted_turns() -> AsyncIterator[list[None]]:
     await asyncio.wait([counting])
 
 
-async def until(condition: Callable[[], Awaitable[Any]], limit: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[Any]], limit: float = 30.0) -> None:
     async with asyncio.timeout(limit):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -225,12 +225,12 @@ def test_results(cluster: LocalCluster) -> None:
             array = session.map(square, range(2000))
             assert await array.result() == [n * n for n in range(2000)]
             assert await array.counts() == {"finished": 2000}
-            pauses = session.map(pause, [0.3, 0.0], "ab"), session.map(pause, [0.3, 0.0], "ab")
+            pauses = session.map(pause, [1.0, 0.0], "ab"), session.map(pause, [1.0, 0.0], "ab")
             assert [value async for value in pauses[0].iter_results(ordered=False)] == ["b", "a"]
             assert [value async for value in pauses[1].iter_results()] == ["a", "b"]
             found = await aio.gather({"one": made[2], "array": session.map(square, range(3)), "plain": [1]})
             assert found == {"one": 4, "array": [0, 1, 4], "plain": [1]}
-            slow, quick = delayed(pause)(0.4, "slow"), delayed(pause)(0.0, "quick")
+            slow, quick = delayed(pause)(1.0, "slow"), delayed(pause)(0.0, "quick")
             assert [await task.result() async for task in aio.as_completed([slow, quick])] == ["quick", "slow"]
 
     main()
@@ -362,7 +362,7 @@ def test_timeouts(cluster: LocalCluster) -> None:
     @in_loop
     async def main() -> None:
         async with connect(cluster) as client, client.new_session() as session:
-            task = delayed(pause)(1.0, "late")
+            task = delayed(pause)(2.5, "late")
             await session.submit()
             for call in (task.wait, task.result, session.wait_all, task.output.fetch):
                 for timeout in (0, 0.05):
@@ -483,7 +483,7 @@ def test_the_server_dies(cluster: LocalCluster) -> None:
         os.kill(server.popen.pid, signal.SIGKILL)
         for one in [*pending, watching]:
             with pytest.raises(RainConnectionError, match=cluster.address):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(12):  # before it counts as silent
                     await one
         for call in (session.submit, task.done, client.get_server_info, client.new_session):
             with pytest.raises(RainConnectionError, match=cluster.address):

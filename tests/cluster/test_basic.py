@@ -73,7 +73,7 @@ def test_large_results_go_through_the_store(client: Client) -> None:
 
 
 def test_data_moves_between_workers(leak_check: None) -> None:
-    with LocalCluster([1, 1]) as cluster, cluster.client() as client, client.new_session() as session:
+    with LocalCluster([1, 1], timeout=60) as cluster, cluster.client() as client, client.new_session() as session:
         first = [f.big(2 * MB, fill) for fill in range(8)]
         joined = [tasks.concat([one.output, other.output]) for one, other in zip(first[:4], first[4:], strict=True)]
         for task in joined:
@@ -124,7 +124,7 @@ def test_later_submits_use_kept_results(client: Client) -> None:
 
 
 def test_a_function_is_one_object_in_its_executor(leak_check: None) -> None:
-    with LocalCluster(1, cpus=1) as cluster, cluster.client() as client, client.new_session() as session:
+    with LocalCluster(1, cpus=1, timeout=60) as cluster, cluster.client() as client, client.new_session() as session:
         made = [f.pid() for _ in range(20)]
         for task in made:
             task.output.keep()

@@ -152,7 +152,7 @@ def test_directories_move_between_workers(tmp_path: Path, leak_check: None) -> N
         (tmp_path / str(number) / "empty").mkdir(parents=True)
         (tmp_path / str(number) / "f").write_bytes(bytes([number]) * (3 * MB))
         (tmp_path / str(number) / "s").symlink_to("f")
-    with LocalCluster([1, 1]) as cluster, cluster.client() as client, client.new_session() as session:
+    with LocalCluster([1, 1], timeout=60) as cluster, cluster.client() as client, client.new_session() as session:
         sources = [program(f"cp -a {tmp_path / str(n)} d", outputs={"d": "dir"}) for n in range(8)]
         counts = [
             kept(

@@ -18,7 +18,7 @@ from rain.eventlog.reader import EventReader
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def events(cluster: LocalCluster, *types: str) -> list[dict[str, Any]]:
@@ -58,10 +58,16 @@ def test_a_retried_task(cluster: LocalCluster, tmp_path: Path) -> None:
     assert "the first time" in retried[0]["reason"]
 
 
-def test_a_lost_worker(cluster: LocalCluster) -> None:
+def test_a_lost_worker(cluster: LocalCluster, tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+
+    def stuck_once() -> None:
+        if not tried.exists():
+            tried.touch()
+            time.sleep(1000)
+
     with cluster.client() as client, client.new_session() as session:
-        task = tasks.sleep(2.0, blob(""))
-        task.output.keep()
+        task = delayed(stuck_once)()
         session.submit()
 
         def its_worker() -> list[dict[str, Any]]:
@@ -69,6 +75,7 @@ def test_a_lost_worker(cluster: LocalCluster) -> None:
 
         (worker,) = until(its_worker)
         until(lambda: events(cluster, "TaskStarted"))
+        until(lambda: [{}] if tried.exists() else [])
         cluster.add_worker()
         os.kill(worker["pid"], signal.SIGKILL)
         removed = until(lambda: [e for e in events(cluster, "WorkerRemoved") if e["worker"] == worker["worker_id"]])

@@ -167,7 +167,7 @@ def codes(cluster: LocalCluster) -> list[int | None]:
 
 
 def test_terminate_server() -> None:
-    with LocalCluster(2, cpus=1) as cluster, cluster.client() as client, cluster.client() as other:
+    with LocalCluster(2, cpus=1, timeout=60) as cluster, cluster.client() as client, cluster.client() as other:
         sessions = [client.new_session(), other.new_session()]
         for session in sessions:
             with session.bind_only():
@@ -184,7 +184,7 @@ def test_terminate_server() -> None:
 
 
 async def test_terminate_server_in_a_loop() -> None:
-    with LocalCluster(1, cpus=1) as cluster:
+    with LocalCluster(1, cpus=1, timeout=60) as cluster:
         client = await aio.create_client(access_file=cluster.access_file)
         session = await client.new_session()
         await client.terminate_server()
@@ -212,3 +212,19 @@ async def test_terminate_an_embedded_cluster_in_a_loop(monkeypatch: pytest.Monke
     processes = client.cluster._group.processes
     await client.terminate_server()
     assert [process.popen.poll() for process in processes] == [0]
+
+
+def test_sessions_of_all_clients(cluster: LocalCluster, client: Client) -> None:
+    with client.new_session("mine") as mine, cluster.client() as other, other.new_session("theirs") as theirs:
+        with theirs.bind_only():
+            delayed(odd)(1)
+        theirs.submit()
+        with pytest.raises(TaskException):
+            theirs.wait_all(timeout=LIMIT)
+        found = client.list_sessions()
+        assert other.list_sessions() == found
+    assert [(one["id"], one["name"], one["state"], one["persistent"]) for one in found] == [
+        (mine.session_id, "mine", "open", False),
+        (theirs.session_id, "theirs", "failed", False),
+    ]
+    assert found[0]["tasks"] == {}

@@ -47,7 +47,7 @@ def gone(pids: list[int], within: float) -> bool:
 
 def test_life(tmp_path):
     with no_leaks():
-        with LocalCluster(2, 1) as cluster, cluster.client() as client:
+        with LocalCluster(2, 1, timeout=60) as cluster, cluster.client() as client:
             private = Path(cluster.access_file).parents[1]
             assert private.parent == tmp_path / f"rain-{os.getuid()}"
             assert private.stat().st_mode & 0o777 == 0o700
@@ -61,11 +61,11 @@ def test_life(tmp_path):
 
 
 def test_dashboard():
-    with LocalCluster(1, 1) as cluster, cluster.client() as client:
+    with LocalCluster(1, 1, timeout=60) as cluster, cluster.client() as client:
         with urllib.request.urlopen(f"{cluster.http_url}health", timeout=20) as answer:
             assert answer.read() == b"ok"
         assert client.get_server_info()["server"]["http_url"] == cluster.http_url == client.dashboard_url
-    with LocalCluster(1, 1, http=False) as cluster, cluster.client() as client:
+    with LocalCluster(1, 1, http=False, timeout=60) as cluster, cluster.client() as client:
         assert cluster.http_url is None
         assert client.get_server_info()["server"]["http_url"] is None
 
@@ -74,7 +74,7 @@ def test_cpus_resources_and_more_workers(tmp_path):
     logs = tmp_path / "logs"
     with (
         no_leaks(),
-        LocalCluster([1, 3], resources={"licence": 2}, logdir=logs, workdir=tmp_path / "work") as cluster,
+        LocalCluster([1, 3], resources={"licence": 2}, logdir=logs, workdir=tmp_path / "work", timeout=60) as cluster,
         cluster.client() as client,
     ):
         worker_id = cluster.add_worker(5)
@@ -119,7 +119,7 @@ def run_script(text: str, **options) -> subprocess.Popen:
 
 SCRIPT = """
     from rain.client import LocalCluster
-    cluster = LocalCluster(1, 1)
+    cluster = LocalCluster(1, 1, timeout=60)
     print(*[process.popen.pid for process in cluster._group.processes], cluster._group._guard.pid, flush=True)
 """
 
@@ -129,16 +129,15 @@ def test_owner_killed(tmp_path):
         pids = [int(pid) for pid in owner.stdout.readline().split()]
         assert len(pids) == 3
         owner.send_signal(signal.SIGKILL)
-    assert gone(pids[:2], within=2.0)
-    assert gone(pids, within=10.0)
+    assert gone(pids, within=20.0)
     assert not list(tmp_path.glob("rain-*/local-*"))
 
 
 def test_owner_ends_without_closing(tmp_path):
     with run_script(SCRIPT) as owner:
         pids = [int(pid) for pid in owner.stdout.readline().split()]
-        assert owner.wait(10) == 0
-    assert gone(pids, within=2.0)
+        assert owner.wait(30) == 0
+    assert gone(pids, within=20.0)
     assert not list(tmp_path.glob("rain-*"))
 
 
@@ -147,7 +146,7 @@ def test_forked_child_does_not_own_the_cluster():
         import os, sys, time, warnings
         warnings.simplefilter("ignore")
         from rain.client import LocalCluster, RainException
-        cluster = LocalCluster(1, 1)
+        cluster = LocalCluster(1, 1, timeout=60)
         client = cluster.client()
         if os.fork() == 0:
             try:
@@ -172,18 +171,18 @@ def test_forked_child_does_not_own_the_cluster():
     with run_script(script) as owner:
         pids = [int(pid) for pid in owner.stdout.readline().split()]
         assert len(pids) == 2
-    assert gone(pids, within=2.0)
+    assert gone(pids, within=4.0)  # before the second child ends
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it():
-    with LocalCluster(1, 1) as cluster:
+    with LocalCluster(1, 1, timeout=60) as cluster:
         for process in cluster._group.processes:
             assert os.getpgid(process.popen.pid) == process.popen.pid
             assert os.getsid(process.popen.pid) == process.popen.pid
 
 
 def test_secret_is_not_on_a_command_line():
-    with LocalCluster(1, 1) as cluster:
+    with LocalCluster(1, 1, timeout=60) as cluster:
         token = cluster._token_file.read_text().strip()
         assert cluster._token_file.stat().st_mode & 0o777 == 0o600
         for process in cluster._group.processes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from rain.client import Client, LocalCluster, blob, tasks
+from tests.cluster.program_tasks import until
 from tests.net.hostile import fire
 
 
@@ -21,9 +22,9 @@ def test_garbage_on_every_port(cluster: LocalCluster, client: Client) -> None:
     assert worker.num_fds() <= before[0] + 2
     assert worker.memory_info().rss < before[1] + (8 << 20)
     for name in ("server", "worker-0"):
-        log = (Path(cluster.logdir) / f"{name}.err").read_text()
-        assert "refused connection from 127.0.0.1" in log
-        assert "Traceback" not in log
+        log = Path(cluster.logdir) / f"{name}.err"
+        until(lambda log=log: "refused connection from 127.0.0.1" in log.read_text())
+        assert "Traceback" not in log.read_text()
     with client.new_session() as session:
         task = tasks.concat([blob("still "), blob("here")])
         task.output.keep()

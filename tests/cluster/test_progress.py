@@ -179,7 +179,7 @@ with session.bind_only():
     task = tasks.Sleep(blob("x"), 60.0)
     session.submit()
     try:
-        task.wait(0.7, progress=True)
+        task.wait(2.0, progress=True)
     except RainTimeoutError as error:
         print("expired")
     try:

@@ -170,7 +170,7 @@ def test_cancelled_tasks(client: Client) -> None:
         assert finished.result(timeout=20) == 1
         started = time.monotonic()
         assert program.cancel() is True
-        assert time.monotonic() - started < 2.5 + 2.5
+        assert time.monotonic() - started < 20
         assert finished.cancel() is False
         assert running.cancel() is False
         session.update([running, program, *waiting, finished])
@@ -212,7 +212,7 @@ def test_a_task_that_no_worker_can_run(client: Client) -> None:
 
 
 def test_no_worker_is_connected() -> None:
-    with LocalCluster(1, cpus=1) as cluster, cluster.client() as client, client.new_session() as session:
+    with LocalCluster(1, cpus=1, timeout=60) as cluster, cluster.client() as client, client.new_session() as session:
         (worker,) = client.get_server_info()["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         task = add(1, 2)
@@ -227,7 +227,7 @@ def test_no_worker_is_connected() -> None:
 def test_recomputation_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1 << 20))
-    with LocalCluster([1, 1]) as cluster, cluster.client() as client, client.new_session() as session:
+    with LocalCluster([1, 1], timeout=60) as cluster, cluster.client() as client, client.new_session() as session:
         loaded = tasks.Load(str(path))
         loaded.keep_outputs()
         session.submit()

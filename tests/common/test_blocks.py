@@ -42,6 +42,7 @@ def results(draw: st.DrawFn) -> BlockResult:
         end=draw(st.sampled_from([None, LATE, FULL, STORED, FAILURE])),
         start=draw(st.floats(0, 2e9)),
         duration=draw(st.floats(0, 1e6)),
+        seconds=draw(st.floats(0, 1e6)),
     )
 
 
@@ -55,6 +56,11 @@ def test_round_trip(result: BlockResult):
 def test_nothing_at_all():
     assert BlockResult.unpack(BlockResult().pack()) == BlockResult()
     assert BlockResult().done == 0
+
+
+def test_the_total_is_the_sum_unless_it_is_told():
+    assert RESULT.total() == 0.75
+    assert dataclasses.replace(RESULT, seconds=0.5).total() == 0.5
 
 
 def damaged(**fields: Any) -> bytes:
@@ -94,6 +100,10 @@ def test_the_result_before_its_damage_is_sound():
         damaged(end=5),
         damaged(start=7),
         damaged(duration=None),
+        damaged(seconds=1),
+        damaged(seconds=-0.5),
+        damaged(seconds=float("inf")),
+        damaged(seconds=float("nan")),
     ],
 )
 def test_malformed_results_are_refused(packed: bytes):

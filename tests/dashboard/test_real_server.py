@@ -27,7 +27,7 @@ PATIENCE = 30.0
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with no_leaks(), LocalCluster(1, cpus=2) as cluster:
+    with no_leaks(), LocalCluster(1, cpus=2, timeout=60) as cluster:
         yield cluster
 
 

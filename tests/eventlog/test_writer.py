@@ -141,7 +141,7 @@ def test_a_second_passes_at_most(path: Path, monkeypatch: pytest.MonkeyPatch):
     writer = EventWriter(path)
     writer.put([event()], NOON)
     reader = EventReader(path)
-    wait_for(lambda: reader.last_id() == 1, 5)
+    wait_for(lambda: reader.last_id() == 1, 20)
     reader.close()
     writer.close()
 
@@ -485,7 +485,7 @@ def test_close_is_bounded(path: Path, warnings: pytest.LogCaptureFixture):
         writer.put([event()], NOON)
         start = time.monotonic()
         writer.close(0.2)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 20
         other.execute("ROLLBACK")
     assert "could not be written within" in warnings.records[-1].message
     wait_for(lambda: all(thread.name != "rain-events" for thread in threading.enumerate()))

@@ -42,7 +42,7 @@ def run(script: str, *arguments: str, code: int = 0, timeout: float = 60.0) -> s
     )
     assert done.returncode == code, done.stderr
     left = marked_processes(mark)
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(left, timeout=20)
     assert marked_processes(mark) == []
     return done
 

@@ -19,7 +19,7 @@ def test_notebook(notebook: Path, tmp_path: Path) -> None:
     executed = tmp_path / notebook.name
     mark = f"{os.getpid()}-{notebook.name}"
     execute(notebook, executed, mark)
-    psutil.wait_procs(marked_processes(mark), timeout=5)
+    psutil.wait_procs(marked_processes(mark), timeout=20)
     assert marked_processes(mark) == []
     stored, made = code_cells(notebook), code_cells(executed)
     assert [cell["execution_count"] for cell in stored] == list(range(1, len(stored) + 1))

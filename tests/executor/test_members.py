@@ -88,6 +88,34 @@ def test_each_member_runs_once(executor):
     assert decode_value(data, "pickle5") == [*range(9), 100]
 
 
+def test_the_sum_of_durations(executor):
+    def function(n):
+        import time
+
+        if n == 2:
+            time.sleep(0.01)
+        return n
+
+    result = run(executor, function, list(range(500))).result
+    assert result.total() == result.seconds == pytest.approx(sum(result.durations), rel=1e-4)
+
+
+def test_what_a_long_call_writes_past_the_streams(executor):
+    def function(n):
+        import os
+        import time
+
+        if n == 2:
+            os.write(1, b"two")
+            time.sleep(0.002)
+        return n
+
+    executor.wrote()
+    block = run(executor, function, list(range(7)))
+    assert block.values == list(range(7))
+    assert [(task, out) for task, _, out, _ in executor.wrote() if out] == [(block.first + 2, b"two")]
+
+
 def test_late(executor):
     def function(n):
         import time

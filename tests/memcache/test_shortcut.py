@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
@@ -45,7 +47,7 @@ class Pair:
         await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=self.ours)
 
     def open(self) -> None:
-        self.shortcut._until = FOR_EVER
+        self.shortcut.until = FOR_EVER
         self.shortcut._task = id(asyncio.current_task())
         self.owner.shortcut = self.connection
 
@@ -61,8 +63,19 @@ class Pair:
             self.peer.send(answer)
         return self.connection.ask(request)
 
+    @property
+    def blocks(self) -> bool:
+        return os.get_blocking(self.ours.fileno())
+
     def received(self) -> bytes:
         return self.peer.recv(1 << 20)
+
+    def received_nothing(self) -> bool:
+        try:
+            self.peer.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        return False
 
     async def close(self) -> None:
         self.connection.abort()
@@ -133,7 +146,7 @@ async def test_another_task_takes_the_ordinary_way(pair: Pair):
 
 async def test_a_stretch_ends(pair: Pair):
     pair.open()
-    pair.shortcut._until = 0.0
+    pair.shortcut.until = 0.0
     pair.shortcut._pause = 64
     assert pair.connection.ask(Request("get", b"k")) is None
     assert pair.owner.shortcut is None
@@ -149,6 +162,8 @@ async def test_a_late_reply_comes_over_the_loop(timeout: float | None):
         request.deadline = deadline
         assert pair.ask(request) is None
         assert pair.owner.shortcut is None
+        assert not pair.blocks
+        assert pair.shortcut._left == LONGEST_PAUSE
         assert pair.connection.load == 1
         pair.peer.send(b"VA 1\r\nx\r\n")
         assert await request.waiter == Item(b"x", None, None)
@@ -196,6 +211,8 @@ async def test_cancelled_when_the_reply_is_late(pair: Pair):
 async def test_an_error_line(pair: Pair):
     request = Request("get", b"k")
     assert pair.ask(request, b"SERVER_ERROR no\r\n") is None
+    assert not pair.blocks
+    assert pair.shortcut._left == 0  # nothing has waited
     assert isinstance(await request.waiter, ErrorLine)
     assert not pair.connection.ended
 
@@ -225,10 +242,94 @@ async def test_the_server_closes(pair: Pair, answer: bytes):
     assert in_flight == [request]
 
 
-async def test_what_does_not_fit_is_left_to_the_transport(pair: Pair, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pair.shortcut, "write", lambda data: pair.ours.send(data[:3]))
-    assert pair.ask(requests.store("set", b"k", b"v"), b"STORED\r\n") == b"STORED"
-    assert pair.received() == b"set k 0 0 1\r\nv\r\n"
+async def test_what_does_not_fit_is_left_to_the_transport(pair: Pair):
+    pair.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    value = b"v" * 60_000
+    request = requests.store("set", b"k", value)
+    assert pair.ask(request) is None
+    assert not pair.blocks
+    sent = b"set k 0 0 60000\r\n" + value + b"\r\n"
+    received = b""
+    pair.peer.setblocking(False)
+    async with asyncio.timeout(SECONDS):
+        while len(received) < len(sent):
+            received += await asyncio.get_running_loop().sock_recv(pair.peer, 1 << 20)
+    assert received == sent
+    pair.peer.send(b"STORED\r\n")
+    assert await request.waiter == b"STORED"
+
+
+# -------------------------------------------------------------------------------------------------------- what blocks
+
+
+async def test_the_descriptor_blocks_until_the_next_turn(pair: Pair):
+    assert not pair.blocks
+    for _ in range(2):
+        for _ in range(3):
+            assert pair.ask(Request("get", b"k"), b"EN\r\n") is MISS
+            assert pair.blocks
+        await asyncio.sleep(0)
+        assert not pair.blocks
+
+
+async def test_the_transport_never_sends_while_the_descriptor_blocks(pair: Pair):
+    assert pair.ask(Request("get", b"k"), b"EN\r\n") is MISS
+    assert pair.blocks
+    request = Request("get", b"k")
+    request.waiter = asyncio.get_running_loop().create_future()
+    pair.connection.send(request)
+    assert not pair.blocks
+    assert pair.owner.shortcut is None
+    pair.peer.send(b"EN\r\n")
+    assert await request.waiter is MISS
+
+
+async def test_the_end_of_a_stretch_within_a_turn(pair: Pair):
+    assert pair.ask(Request("get", b"k"), b"EN\r\n") is MISS
+    pair.shortcut.until = 0.0
+    assert pair.connection.ask(Request("get", b"k")) is None
+    assert pair.owner.shortcut is None
+
+
+async def test_nothing_blocks_while_a_timer_sends_signals(pair: Pair):
+    before = signal.setitimer(signal.ITIMER_REAL, SECONDS * 100, SECONDS)
+    try:
+        assert pair.ask(Request("get", b"k")) is None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+    assert not pair.blocks
+    assert pair.owner.shortcut is None
+    assert pair.received_nothing()
+
+
+class Interruption(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("answer", [b"", b"VA 3\r\na"])
+async def test_a_signal_handler_that_raises_ends_the_connection(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, answer: bytes
+):
+    """Else the reply to this request would be taken for the reply to the next one."""
+
+    def interrupted(descriptor: int, size: int) -> bytes:
+        if answer and not pair.connection.dialect.unanswered:
+            return answer
+        raise Interruption("now")
+
+    monkeypatch.setattr(module, "os", SimpleNamespace(**{**vars(os), "read": interrupted}))
+    request = requests.store("set", b"k", b"v")
+    if answer:
+        request = Request("get", b"k")
+    with pytest.raises(Interruption):
+        pair.ask(request)
+    [(reason, in_flight, queued)] = pair.owner.ends
+    assert str(reason) == "Interruption interrupted a request"
+    assert in_flight == queued == []
+    assert pair.connection.ended
+    assert pair.counters.operations_executed_with_error == 1
+    assert pair.counters.operations_executed == 0
+    assert not pair.bindings.active
 
 
 async def test_in_classic_commands():
@@ -253,26 +354,44 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 async def test_reads_and_writes(ends: tuple[socket.socket, socket.socket]):
     ours, peer = ends
-    shortcut = Shortcut(ours.fileno())
-    assert shortcut.read() == b""
-    assert shortcut.write(b"request") == 7
+    left: list[bytes] = []
+    shortcut = Shortcut(ours, left.append)
+    assert shortcut.exchange(b"request") == b""
     assert peer.recv(100) == b"request"
     peer.send(b"reply")
-    assert shortcut.read() == b"reply"
+    assert shortcut.exchange(b"another") == b"reply"
+    assert left == []
     peer.close()
-    assert shortcut.read() == b""
-    assert shortcut.write(b"x") == 0
+    assert shortcut.exchange(b"x") == b""
     ours.close()
-    assert shortcut.read() == b""
+    assert shortcut.exchange(b"y") == b""
+    assert left == [b"x", b"y"]
+
+
+async def test_reads_on(ends: tuple[socket.socket, socket.socket]):
+    ours, peer = ends
+    shortcut = Shortcut(ours, lambda data: None)
+    fed: list[bytes] = []
+
+    def feed(data: bytes) -> list[Any]:
+        fed.append(data)
+        return ["whole"] if b"".join(fed).endswith(b"!") else []
+
+    peer.send(b"b")
+    assert shortcut.read_on(b"a", feed) == []
+    assert fed == [b"a", b"b", b""]
+    peer.send(b"d!")
+    assert shortcut.read_on(b"c", feed) == ["whole"]
+    assert shortcut.read_on(b"", feed) == ["whole"]
 
 
 class Judge:
     """A shortcut with a clock of its own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, descriptor: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, connected: socket.socket) -> None:
         self.used = 0.0
         monkeypatch.setattr(module, "time", SimpleNamespace(thread_time=lambda: self.used))
-        self.shortcut = Shortcut(descriptor)
+        self.shortcut = Shortcut(connected, lambda data: None)
 
     def request(self, used: float = 10e-6, taken: float = 50e-6) -> bool | None:
         """One request on the ordinary way; None if it is not looked at."""
@@ -286,22 +405,45 @@ class Judge:
 async def test_opens_for_a_task_that_asks_again(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ):
-    judge = Judge(monkeypatch, ends[0].fileno())
+    judge = Judge(monkeypatch, ends[0])
     assert judge.request() is None
-    assert not judge.shortcut.is_open(1.0001)
-    assert judge.request() is True
-    assert judge.shortcut.is_open(1.0001)
-    assert not judge.shortcut.is_open(1.0001 + module.STRETCH)
-    assert judge.request() is True
+    assert not judge.shortcut.hold(1.0001)
+    for _ in range(2):
+        assert judge.request() is True
+        assert judge.shortcut.hold(1.0001)
+        assert not judge.shortcut.hold(1.0001 + module.STRETCH)
 
 
-@pytest.mark.parametrize("busy", [{"used": 100e-6}, {"used": 25e-6}, {"taken": 1e-3}])
+async def test_a_doubt_takes_another_request(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+):
+    judge = Judge(monkeypatch, ends[0])
+
+    async def other() -> None:
+        assert judge.request() is None
+
+    judge.request()
+    assert judge.request() is True
+    for _ in range(2):
+        assert judge.request(used=25e-6) is False
+        assert judge.request(used=25e-6) is True
+    assert judge.request(used=25e-6) is False
+    await asyncio.create_task(other())
+    assert judge.request() is None
+    assert judge.request(used=25e-6) is False
+    assert judge.request(used=SECONDS) is False
+    for _ in range(FIRST_PAUSE):
+        assert judge.request() is None
+    assert judge.request(used=25e-6) is False
+    assert judge.request(used=25e-6) is True
+
+
+@pytest.mark.parametrize("busy", [{"used": 100e-6}, {"taken": 1e-3}])
 async def test_pauses_grow_while_it_does_not_pay(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, busy: dict[str, float]
 ):
-    judge = Judge(monkeypatch, ends[0].fileno())
+    judge = Judge(monkeypatch, ends[0])
     judge.request()
-    assert judge.request() is True
     pause = FIRST_PAUSE
     for _ in range(10):
         assert judge.request(**busy) is False

@@ -20,7 +20,7 @@ from rain.protocol.messages import StopServer
 
 encode([StopServer(1)])  # the schema is loaded once per process and keeps its file open
 
-TIMEOUT = 5.0
+TIMEOUT = 9.0
 _HEAD = struct.Struct("<4sHH")
 
 

@@ -26,21 +26,41 @@ async def test_names() -> None:
     assert (here.local, here.peer) == (there.peer, there.local) == ("127.0.0.1:1", "127.0.0.1:2")
 
 
-async def test_messages_of_one_turn_arrive_together_and_later() -> None:
+async def test_messages_arrive_at_once() -> None:
     one, other = Recorder(), Recorder()
     here, there = connected(one, other)
     message = m.Accepted(1)
     here.send(message)
     here.send_all([m.Accepted(2), m.Accepted(3)])
     there.send(m.Accepted(4))
-    assert other.reads == []
-    await turns()
-    assert other.reads == [[m.Accepted(1), m.Accepted(2), m.Accepted(3)]]
+    assert other.reads == [[m.Accepted(1)], [m.Accepted(2), m.Accepted(3)]]
     assert other.messages[0] is message
     assert one.messages == [m.Accepted(4)]
-    here.send(m.Accepted(5))
     await turns()
-    assert other.reads[1:] == [[m.Accepted(5)]]
+    assert len(other.messages) == 3
+
+
+async def test_what_is_sent_while_one_side_handles_comes_in_the_next_turn() -> None:
+    handling: list[str] = []
+
+    def answer(channel: PairedChannel, messages: list[m.Message]) -> None:
+        handling.append("begins")
+        channel.send(m.Accepted(10))
+        channel.send(m.Accepted(11))
+        here.send(m.Accepted(2))
+        handling.append("ends")
+
+    one, other = Recorder(), Recorder()
+    here, there = connected(one, other)
+    other.react = lambda channel, messages: answer(channel, messages) if messages[0].seq == 1 else None
+    here.send(m.Accepted(1))
+    assert handling == ["begins", "ends"]
+    assert (one.reads, other.reads) == ([], [[m.Accepted(1)]])
+    await turns()
+    assert one.reads == [[m.Accepted(10), m.Accepted(11)]]
+    assert other.reads == [[m.Accepted(1)], [m.Accepted(2)]]
+    there.send(m.Accepted(12))
+    assert one.messages[-1] == m.Accepted(12)
 
 
 async def test_what_came_before_the_start() -> None:
@@ -63,9 +83,9 @@ async def test_closing_comes_after_what_was_sent() -> None:
     here.close()
     here.send(m.Accepted(3))
     there.send(m.Accepted(4))
-    assert (one.reason, other.reason) == (None, None)  # nobody is called while calling
+    assert (one.reason, other.reason) == (None, None)  # nobody is told of an end while calling
     await turns()
-    assert (one.messages, one.reason) == ([], "closed by this side")
+    assert (one.messages, one.reason) == ([m.Accepted(1)], "closed by this side")
     assert (other.messages, other.reason) == ([m.Accepted(2)], "closed by the other side")
     here.close()
     there.abort()

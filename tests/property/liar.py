@@ -183,10 +183,11 @@ class Liar:
         source = self.source
         if annotation == "int":
             return self._number(name)
-        if annotation in ("U32", "U64"):
-            return array(
-                annotation[0:1] == "U" and ("I" if annotation == "U32" else "Q"), [self._id() for _ in range(size)]
-            )
+        if annotation in ("Ids", "U32", "U64"):
+            return array("Q" if annotation == "U64" else "I", [self._id() for _ in range(size)])
+        if annotation == "Ids" and self.source.random() < 0.5:
+            first = self._id()
+            return range(first, min(first + size, 1 << 32))
         if annotation == "F64":
             return array("d", [source.choice(_FLOATS) for _ in range(size)])
         if annotation == "Blobs":

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rain.protocol import messages as m
-from rain.protocol.codec import MESSAGE_CLASSES, SCHEMA_PATH, camel_case
+from rain.protocol.codec import MESSAGE_CLASSES
+from rain.protocol.stock import SCHEMA_PATH
 
 _STRUCTS = re.findall(r"^struct (\w+) {\n(.*?)^}", SCHEMA_PATH.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 INT_BITS = {
@@ -19,6 +20,12 @@ INT_BITS = {
     for name, bits in re.findall(r"^ *(\w+) @\d+ *:UInt(\d+)", body, re.MULTILINE)
 }
 """By class and field in the schema's spelling: the width of integers."""
+
+
+def camel_case(name: str) -> str:
+    """The schema's spelling of a field or class name: `object_id` is `objectId`, `NewSession` is `newSession`."""
+    head, *rest = name.split("_")
+    return head[0].lower() + head[1:] + "".join(word.capitalize() for word in rest)
 
 
 def column(typecode: str, size: int) -> st.SearchStrategy[array]:
@@ -44,6 +51,7 @@ def value(annotation: str, size: int, bits: int = 64) -> st.SearchStrategy[Any]:
         "float": st.floats(allow_nan=False),
         "bytes": st.binary(min_size=size, max_size=size),
         "U32": column("I", size),
+        "Ids": column("I", size) | st.integers(0, 2**32 - 1 - size).map(lambda first: range(first, first + size)),
         "U64": column("Q", size),
         "F64": column("d", size),
         "Blobs": blobs(size),

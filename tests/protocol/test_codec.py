@@ -2,22 +2,23 @@
 
 import dataclasses
 import random
+import struct
 from array import array
 from typing import Any
 
-import capnp
 import msgpack
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from rain.protocol import messages as m
-from rain.protocol.codec import MESSAGE_CLASSES, SCHEMA_PATH, camel_case, decode, encode, encode_parts
+from rain.protocol.codec import MESSAGE_CLASSES, decode, encode
 from rain.protocol.framing import FrameReader, segment_table
 from rain.protocol.limits import MAX_FRAME, ProtocolError
-from tests.protocol.strategies import any_message, messages, normal
+from rain.protocol.stock import schema
+from tests.protocol.strategies import any_message, camel_case, messages, normal
 
 SCALARS = {"int": "uint", "str": "text", "bool": "bool", "float": "float64"}
-SCHEMA = capnp.load(str(SCHEMA_PATH), imports=[])
+SCHEMA = schema()
 
 
 def u32(*values: int) -> array:
@@ -84,11 +85,6 @@ def test_frames_in_several_segments_are_read():
     assert data[:4] != bytes(4)
     (frame,) = FrameReader().feed(data)
     assert decode(frame) == m.SessionWarning(0, "x" * 100_000)
-
-
-def test_parts_are_one_segment_each():
-    parts = encode_parts([m.ConstantPiece(1, 2, 0, 1 << 20, bytes(1 << 20)), m.Accepted(1)])
-    assert len(parts) == 4
 
 
 def test_missing_fields_read_as_empty():
@@ -173,6 +169,10 @@ BLOCK = m.SubmitBlock(1, [b"t"], 0, 100, 5, 3, u32(9), True, b"abc", u32(1, 2))
         dataclasses.replace(BLOCK, args=b"abcd"),
         dataclasses.replace(BLOCK, arg_sizes=u32()),
         dataclasses.replace(BLOCK, arg_sizes=u32(1, 1, 1)),
+        dataclasses.replace(BLOCK, column="q", args=bytes(16), arg_sizes=u32(8)),
+        dataclasses.replace(BLOCK, column="q", args=bytes(16), arg_sizes=u32(8, 7)),
+        dataclasses.replace(BLOCK, column="q", args=bytes(15), arg_sizes=u32(8)),
+        dataclasses.replace(BLOCK, column="x", args=bytes(16), arg_sizes=u32(8, 8)),
         dataclasses.replace(BLOCK, keeps=b"\0"),
         dataclasses.replace(BLOCK, keeps=b"\0\1\0"),
         dataclasses.replace(BLOCK, members=4),
@@ -199,6 +199,17 @@ def test_columns_of_different_lengths_are_refused(message: Any):
         decode(frame)
 
 
+def test_stretches_of_ids():
+    last = 2**32
+    for ids in (range(5, 9), range(last - 3, last), range(0), range(7, 7)):
+        message = m.FetchObjects(1, 1, ids, [])
+        assert decode(encode([message])) == message
+    frame = encode([m.FetchObjects(1, 1, range(last - 3, last), [])])
+    longer = frame.replace(struct.pack("<II", last - 3, 3), struct.pack("<II", last - 3, 4))
+    with pytest.raises(ProtocolError, match="a stretch of ids ends behind the largest one"):
+        decode(longer)
+
+
 def test_the_messages_before_their_damage_are_valid():
     with_blocks = dataclasses.replace(ASSIGN, members=u32(3), output_specs=[b"spec"])
     linked = dataclasses.replace(BLOCK, link=b"link", keeps=b"\0\1")
@@ -213,6 +224,9 @@ def test_the_messages_before_their_damage_are_valid():
     [
         m.Accepted(-1),
         m.CloseSession(1, 2**40),
+        m.FetchObjects(1, 1, range(0, 4, 2), []),
+        m.FetchObjects(1, 1, range(-1, 4), []),
+        m.FetchObjects(1, 1, range(2**32), []),
         m.Wait(1, 1, 0, array("Q", [1])),
         m.NewSession(1, "\ud800", "fail", False),
         m.NewSession(1, 5, "fail", False),  # type: ignore[arg-type]

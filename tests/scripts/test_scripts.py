@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SCRIPTS = sorted(path for folder in ("v01", "v04") for path in (HERE / folder).glob("*.py"))
 TEXT_EXECUTOR = HERE / "programs" / "text_executor.py"
-SETTLED = 5.0
+SETTLED = 20.0
 """Seconds until a cluster has nothing left of a script."""
 
 encode([Heartbeat()])  # the schema is loaded once per process and keeps its file open

@@ -47,5 +47,5 @@ class Target:
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
     """One cluster for all tests of a module."""
-    with no_leaks(), LocalCluster(1, cpus=2) as cluster:
+    with no_leaks(), LocalCluster(1, cpus=2, timeout=60) as cluster:
         yield Target(cluster)

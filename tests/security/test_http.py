@@ -197,7 +197,7 @@ def test_another_user_can_keep_nobody_out(target: Target, netloc: str) -> None:
                 pass
         finally:
             other.kill()
-    assert "refused request from 127.0.0.1 port" in target.log()
+    until(lambda: "refused request from 127.0.0.1 port" in target.log())
     assert target.secret not in target.log()
 
 

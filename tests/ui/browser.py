@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
@@ -28,8 +29,11 @@ SWITCHES = (
     "--disable-sync",
 )
 PATIENCE = 20
-LIVE = 5
+LIVE = 15
 """Seconds within which what happened must be on the page; it promises two."""
+
+REPLACED = (StaleElementReferenceException, ElementClickInterceptedException)
+"""An element was found, but the page has moved on since."""
 
 
 @contextmanager
@@ -73,9 +77,9 @@ class Browser:
         self.until(lambda: text in self.text(), f"the page shows {text!r}", timeout)
 
     def until(self, condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> None:
-        """Wait until a condition holds."""
+        """Wait until a condition holds; an element that is replaced while it is looked at is looked for again."""
         try:
-            WebDriverWait(self.driver, timeout, 0.1).until(lambda _: condition())
+            WebDriverWait(self.driver, timeout, 0.1, REPLACED).until(lambda _: condition())
         except Exception as error:
             raise AssertionError(f"not within {timeout} s: {what}. The page says:\n{self.text()}") from error
 
@@ -122,7 +126,12 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click on the first element of a selector."""
-        self.wait(selector).click()
+
+        def clicked() -> bool:
+            self.wait(selector).click()
+            return True
+
+        self.until(clicked, f"a click on {selector}")
 
     def keys(self, *keys: str) -> None:
         """Press keys, to what has the focus."""

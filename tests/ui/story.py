@@ -123,7 +123,7 @@ def told() -> Iterator[Story]:
     """Run the sessions; the cluster lives until the end of the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rain-ui-")))
-        cluster = stack.enter_context(LocalCluster(1, cpus=2))
+        cluster = stack.enter_context(LocalCluster(1, cpus=2, timeout=60))
         client = stack.enter_context(cluster.client())
         session, tasks = run_census(client)
         failing, failed = run_failing(client)
@@ -133,7 +133,7 @@ def told() -> Iterator[Story]:
             array.wait()
             number = many.session_id
         assert cluster.http_url is not None
-        _wait_until_told(cluster.http_url, failing)
+        _wait_until_told(cluster.http_url, number)  # the last to end
         yield Story(
             url=cluster.http_url,
             client=client,

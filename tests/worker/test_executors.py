@@ -75,6 +75,7 @@ class Rig:
             store=self.store,
             task_logs=self.task_logs,
             report=self.report,
+            hear=lambda read: read(),
             register_timeout=register_timeout,
             **options,
         )

@@ -35,12 +35,14 @@ def test_figures(tmp_path: Path) -> None:
     executors: Any = SimpleNamespace(conditions=lambda: Counter(busy=2, idle=1))
     transfers: Any = SimpleNamespace(received=5)
     source: Any = SimpleNamespace(sent=7)
-    gatherer = Gatherer(store, executors, transfers, source)
+    results: Any = SimpleNamespace(counts={"hits": 3})
+    gatherer = Gatherer(store, executors, transfers, source, results)
     store.put((1, 1), b"x" * 1000)
     store.put((1, 2), b"x" * 100_000)
     assert gatherer.parts() == {
         "executors": {"busy": 2, "idle": 1},
         "transfers": {"received": 5, "sent": 7},
+        "cache": {"hits": 3},
     }
     for _ in range(2):
         figures = gatherer.machine()
@@ -56,7 +58,7 @@ def test_a_look_costs_little(tmp_path: Path) -> None:
     """Far below a percent of a cpu."""
     store = Store(str(tmp_path), memory_budget=0)
     nothing: Any = None
-    gatherer = Gatherer(store, nothing, nothing, nothing)
+    gatherer = Gatherer(store, nothing, nothing, nothing, nothing)
     gatherer.machine()
     start = time.thread_time()
     for _ in range(10):

@@ -128,7 +128,7 @@ async def test_the_monitor_reports_who_takes_too_much(start: Any) -> None:
         loop=asyncio.get_running_loop(), sources=[lambda: [], lambda: watched], report=events.put_nowait
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await events.get() == LimitExceeded((1, 20, 1), "Memory limit of 1.0 KiB exceeded")
         monitor.close()
         await asyncio.sleep(2 * INTERVAL)

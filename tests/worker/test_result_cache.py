@@ -24,7 +24,7 @@ from rain.worker.result_cache import ResultCache
 from rain.worker.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 TOLD = {"any": "cache"}
 PYTHON: dict[str, Any] = {"task_type": "py/", "cache": True, "cache_code": b"code", "config": {"plain": True}}
@@ -98,6 +98,11 @@ class Bench:
         self.events.remove(event)
         return event
 
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+
     async def settle(self) -> None:
         """Until nothing goes on in the background."""
         async with asyncio.timeout(10):
@@ -164,6 +169,24 @@ def test_what_was_kept_is_found(tmp_path: Path):
             assert isinstance(path, Path)
             assert path.read_bytes() == BIG
             assert len(bench.store) == 4  # no copies are left
+            (entry,) = bench.backend.entries.values()
+            size = len(entry)
+            counts = {"hits": 1, "misses": 1, "stored": 1, "failures": 0, "read": size, "written": size}
+            assert bench.cache.counts == counts
+
+    asyncio.run(main())
+
+
+def test_failures_are_counted(tmp_path: Path):
+    async def main() -> None:
+        async with opened(tmp_path) as bench:
+            first, second = run_of(20), run_of(30)
+            assert (await bench.look_up(first)).result is None
+            bench.backend.trouble = CacheError("broken")
+            await bench.make(first, b"small")
+            assert (await bench.look_up(second)).result is None  # the cache is left alone, which counts as a miss
+            counts = {"hits": 0, "misses": 2, "stored": 0, "failures": 1, "read": 0, "written": 0}
+            assert bench.cache.counts == counts
 
     asyncio.run(main())
 
@@ -298,7 +321,7 @@ def test_one_computes_and_the_others_wait(tmp_path: Path):
             runs = [run_of(20 + number) for number in range(20)]
             for run in runs:
                 bench.cache.look_up(run)
-            await asyncio.sleep(0.1)
+            await bench.until(lambda: bench.events)
             (event,) = bench.events
             assert event.result is None
             (winner,) = [run for run in runs if run.key == event.key]
@@ -360,8 +383,7 @@ def test_stopped_lookups_say_nothing_and_leave_nothing(tmp_path: Path):
                 if not bench.events:
                     bench.cache.stop(run.key)
                 await asyncio.sleep(0.05)
-                if not bench.events:
-                    assert len(bench.store) == 1
+                await bench.until(lambda: bench.events or len(bench.store) == 1)
                 if bench.events:
                     bench.store.delete([(1, number) for number in run.outputs])
                 bench.events.clear()

@@ -239,6 +239,41 @@ def test_what_the_server_says_is_handled_at_once_when_nothing_else_goes_on(bench
     assert bench.core.batches[1] == [ServerSaid(StopWorker())] * 2
 
 
+def test_what_an_executor_says_is_handled_at_once_when_nothing_else_goes_on(bench: Bench) -> None:
+    bench.attach()
+    bench.run()
+    bench.core.batches.clear()
+    one, other = ObjectArrived((1, 10), 5), ObjectArrived((1, 11), 5)
+
+    def read() -> None:
+        bench.shell.report(one)
+        bench.shell.report(other)
+        assert bench.core.batches == []
+
+    bench.shell.hear(read)
+    assert bench.core.batches == [[one, other]]
+    bench.shell.hear(lambda: bench.shell.report(one))
+    assert len(bench.core.batches) == 1
+    bench.run()
+    assert bench.core.batches[1:] == [[one]]
+
+
+def test_what_was_reported_before_reading_failed_is_not_lost(bench: Bench) -> None:
+    bench.attach()
+    bench.run()
+    bench.core.batches.clear()
+    arrived = ObjectArrived((1, 10), 5)
+
+    def read() -> None:
+        bench.shell.report(arrived)
+        raise KeyError("the reader's")
+
+    with pytest.raises(KeyError, match="the reader's"):
+        bench.shell.hear(read)
+    bench.run()
+    assert bench.core.batches == [[arrived]]
+
+
 def test_actions_are_performed_in_order(bench: Bench) -> None:
     bench.attach()
     fetch = FetchObject((1, 11), 5, False, ["a:1"])

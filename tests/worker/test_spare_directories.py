@@ -80,6 +80,24 @@ async def test_one_that_may_have_started_others_is_removed(spares: Spares) -> No
     assert spares.names() == []
 
 
+async def test_one_in_which_nothing_was_written_is_taken_back_without_a_look(spares: Spares) -> None:
+    path, _ = spares.start("a")
+    assert not spares.tested.take_back(path, 1)  # its files are new
+    spares.tested.offer(path, 1)
+    spares.start("b")
+    again, _ = spares.start("c")
+    assert spares.tested.take_back(again, 1)
+    spares.start("d")
+    again, _ = spares.start("e")
+    os.mkdir(os.path.join(again, "left"))
+    assert not spares.tested.take_back(again, 1)
+    os.rmdir(os.path.join(again, "left"))
+    assert not spares.tested.take_back(again, 1)
+    assert not spares.tested.take_back(again, 0)
+    for name in "bde":
+        spares.tested.offer(str(spares.folder / name), 1)
+
+
 async def test_those_of_a_former_sequence_do_not_count_for_the_next(spares: Spares) -> None:
     path, _ = spares.start("a")
     spares.tested.offer(path, 1)

@@ -159,7 +159,7 @@ struct StopWaiting {
 struct FetchObjects {
   seq @0 :UInt64;
   session @1 :UInt32;
-  ids @2 :Data;                   # u32
+  ids @2 :Data;                   # u32, or a stretch
   unreachable @3 :Data;           # msgpack: list of str
   joined @4 :Bool;
 }

@@ -171,7 +171,7 @@ def _finish_block(
     """All members of the block succeeded."""
     graph, row = session.graph, block.row
     recording.members_finished(state, session, worker, block, start, result, is_announced=is_announced)
-    seconds = sum(result.durations)
+    seconds = result.total()
     if block.link is None:
         completion.succeeded(session, worker, row, start, seconds / block.count, None)
     else:

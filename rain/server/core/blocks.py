@@ -256,7 +256,8 @@ def part_size(state: ServerState, session: Session, block: Block) -> int:
     if by_time < FEWEST:
         return 0
     cpus = sum(worker.cpus for worker in state.workers.values()) or 1
-    share = max(-(-block.count // cpus), int(LEAST_SECONDS / seconds), FEWEST)
+    waiting = block.array.members - block.start  # at most, for they are assigned in order
+    share = max(-(-waiting // cpus), int(LEAST_SECONDS / seconds), FEWEST)
     return min(block.count, by_time, share)
 
 

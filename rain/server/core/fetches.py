@@ -15,6 +15,7 @@ from rain.server.core.session import Session, Waiter
 from rain.server.core.waits import blame_of, is_done, pieces_of, rows_of, unknown_id, watch
 
 if TYPE_CHECKING:
+    from rain.protocol.fields import Ids
     from rain.server.core.state import ServerState
 
 
@@ -37,7 +38,7 @@ def fetch(state: ServerState, session: Session, peer: int, message: FetchObjects
     answer(state, session, waiter)
 
 
-def _not_to_be_had(session: Session, ids: array[int]) -> Failure | None:
+def _not_to_be_had(session: Session, ids: Ids) -> Failure | None:
     """A failure naming the first id that is no kept object."""
     graph = session.graph
     for piece in pieces_of(session, ids):

@@ -10,16 +10,16 @@ from rain.server.core.graph import TASK_FINISHED
 from rain.server.core.waits import pieces_of
 
 if TYPE_CHECKING:
+    from rain.protocol.fields import Ids
     from rain.server.core.numbering import Piece
     from rain.server.core.session import Session
 
 _MOST_INFOS = 256
 _FEWEST = 256
 """Fewer values than so many are not worth an answer, unless they are all."""
-_MOST_SINGLE = 32
 
 
-def joined_values(session: Session, seq: int, ids: array[int], budget: int) -> ValuesFetched | None:
+def joined_values(session: Session, seq: int, ids: Ids, budget: int) -> ValuesFetched | None:
     """The first of these outputs, up to one that no finished block has or that is of another form, and at most `budget`
     bytes of them; None if these are few."""
     sizes, parts, column, found = array("I"), [], None, 0
@@ -53,16 +53,14 @@ def joined_values(session: Session, seq: int, ids: array[int], budget: int) -> V
     return ValuesFetched(seq, sizes, b"".join(parts), told, bytes(kinds) if len(told) > 1 else b"", column)
 
 
-def singles_ahead(session: Session, ids: array[int]) -> int:
-    """How many single members come before many of a block; 0 if that is not so, or these are many."""
+def singles_ahead(session: Session, ids: Ids) -> int:
+    """How many single members come before many of a block; 0 if that is not so."""
     ahead = 0
     for piece in pieces_of(session, ids):
         count = piece.stop - piece.start
         if piece.block is not None:
             return ahead if count >= _FEWEST else 0
         ahead += count
-        if ahead > _MOST_SINGLE:
-            break
     return 0
 
 

@@ -92,11 +92,11 @@ def _checked(info: dict[str, Any]) -> dict[str, Any]:
         _are_numbers(info.get("cpu_usage", []))
         and _is_number(info.get("mem_usage", 0))
         and _is_map(info.get("net_stat", {}), lambda pair: len(pair) == 2 and _are_numbers(pair))
-        and all(_is_map(info.get(name, {}), _is_number) for name in ("store", "executors", "transfers"))
+        and all(_is_map(info.get(name, {}), _is_number) for name in ("store", "executors", "transfers", "cache"))
     )
     if not sound:
         raise ReportError("its monitoring is not well formed")
-    names = ("cpu_usage", "mem_usage", "net_stat", "store", "executors", "transfers")
+    names = ("cpu_usage", "mem_usage", "net_stat", "store", "executors", "transfers", "cache")
     return {name: info[name] for name in names if name in info}
 
 

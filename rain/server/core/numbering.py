@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from rain.protocol.fields import Ids
     from rain.server.core.blocks import Block
 
 
@@ -107,7 +108,7 @@ class Numbering:
         # Segments with rows by rising first row.
         self._row_starts = [0]
         self._row_shifts = [0]
-        self._last_ids = array("I")
+        self._last_ids: Ids = range(0)
         self._last_spans: list[tuple[int, int]] = []
         self.end = 0
         """The first id behind all that are numbered; meaningful once there is an array."""
@@ -207,7 +208,7 @@ class Numbering:
         found = self.member(number)
         return found[0].row if found is not None and found[2] and found[0].start == found[1] else -1
 
-    def pieces(self, ids: array[int]) -> Iterator[Piece]:
+    def pieces(self, ids: Ids) -> Iterator[Piece]:
         """What these ids are, in order. An id that belongs to nothing comes as a row that nothing has."""
         if ids is not self._last_ids:  # each request asks several times
             self._last_ids, self._last_spans = ids, list(spans(ids))
@@ -250,8 +251,12 @@ UNKNOWN = 1 << 40
 """A row that nothing has."""
 
 
-def spans(ids: array[int]) -> Iterator[tuple[int, int]]:
+def spans(ids: Ids) -> Iterator[tuple[int, int]]:
     """Runs of neighbouring ids, in the order given: (first, behind the last)."""
+    if type(ids) is range:
+        if ids:
+            yield ids.start, ids.stop
+        return
     count = len(ids)
     if count and ids[-1] - ids[0] == count - 1 and ids.tobytes() == array("I", range(ids[0], ids[0] + count)).tobytes():
         yield ids[0], ids[0] + count

@@ -12,6 +12,7 @@ import msgpack
 from rain.common.failure import Failure
 from rain.common.structs import dataclass
 from rain.common.task_template import read_template_map
+from rain.protocol.fields import Ids
 from rain.protocol.messages import WAIT_ALL
 from rain.server.core.graph import Graph
 from rain.server.core.staging import StagedSubmit
@@ -97,7 +98,7 @@ class Waiter:
     session: int
     since: float
     mode: int = WAIT_ALL
-    ids: array[int] = field(default_factory=lambda: array("I"))
+    ids: Ids = field(default_factory=lambda: array("I"))
     rows: list[int] = field(default_factory=list)
     remaining: int = 0
     fetch: frozenset[str] | None = None

@@ -15,6 +15,7 @@ from rain.server.core.session import Session, Waiter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rain.protocol.fields import Ids
     from rain.server.core.state import ServerState
 
 
@@ -25,7 +26,7 @@ def is_done(graph: Graph, row: int) -> bool:
     return graph.state[row] != UNFINISHED
 
 
-def unknown_id(session: Session, ids: array[int]) -> Failure | None:
+def unknown_id(session: Session, ids: Ids) -> Failure | None:
     """A failure naming the first id that does not exist."""
     graph = session.graph
     if all(piece.block is not None or exist(graph, piece.start, piece.stop) for piece in pieces_of(session, ids)):
@@ -47,7 +48,7 @@ def _unknown(session: Session, number: int) -> Failure:
     return Failure("invalid", f"id {session.number}/{number} does not exist", session=session.number)
 
 
-def pieces_of(session: Session, ids: array[int]) -> Iterator[Piece]:
+def pieces_of(session: Session, ids: Ids) -> Iterator[Piece]:
     """What existing ids are, in order."""
     numbering = session.graph.numbering
     if numbering.arrays:
@@ -61,7 +62,7 @@ def pieces_between(session: Session, first: int, stop: int) -> Iterator[Piece]:
     return numbering.between(first, stop) if numbering.arrays else iter((Piece(first, stop),))
 
 
-def rows_of(session: Session, ids: array[int]) -> list[int]:
+def rows_of(session: Session, ids: Ids) -> list[int]:
     """Distinct rows of existing ids; those of their blocks for members of blocks."""
     if not session.graph.numbering.arrays:
         return list(dict.fromkeys(ids))
@@ -105,7 +106,7 @@ def wait(state: ServerState, session: Session, peer: int, message: Wait) -> None
     watch(session, waiter, open_rows)
 
 
-def _done_ids(session: Session, ids: array[int], done: Iterable[int]) -> array[int]:
+def _done_ids(session: Session, ids: Ids, done: Iterable[int]) -> array[int]:
     """Which of the ids belong to these rows."""
     graph, wanted = session.graph, set(done)
     if not wanted:
@@ -122,7 +123,7 @@ def _done_ids(session: Session, ids: array[int], done: Iterable[int]) -> array[i
     return array("I", found)
 
 
-def blame_of(session: Session, row: int, ids: array[int]) -> Failure:
+def blame_of(session: Session, row: int, ids: Ids) -> Failure:
     """Why a task, block or object is failed, cancelled or aborted; of a block, names a member that is among the ids."""
     failure = session.blame[row]
     block = session.graph.blocks.get(row)

@@ -19,6 +19,7 @@ class Facts:
         log: the event log.
         static: folder of the page.
         metrics: gives the core's figures.
+        turns: how often the core took events so far, and the seconds it needed.
         is_ending: whether the server is about to end.
     """
 
@@ -28,4 +29,5 @@ class Facts:
     log: Path
     static: Path
     metrics: Callable[[], Metrics]
+    turns: Callable[[], tuple[int, float]]
     is_ending: Callable[[], bool]

@@ -43,16 +43,20 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics_page(metrics: Metrics, lag: LoopLag, sockets: int) -> str:
+def metrics_page(metrics: Metrics, turns: tuple[int, float], lag: LoopLag, sockets: int) -> str:
     """The page.
 
     Args:
         metrics: what the core tells.
+        turns: as in `Facts`.
         lag: of the server's event loop.
         sockets: open connections of the HTTP port.
     """
     page = _Page()
     _server(page, metrics)
+    page.family("rain_server_turns_total", "counter", "How often the server took messages.", [({}, turns[0])])
+    text = "Time in which it found out what to do with them, scheduling included."
+    page.family("rain_server_turn_seconds_total", "counter", text, [({}, turns[1])])
     _process(page, lag, sockets)
     _workers(page, metrics.monitoring)
     return "\n".join(page.lines) + "\n"
@@ -116,6 +120,7 @@ def _workers(page: _Page, monitoring: Mapping[str, Mapping[str, Any]]) -> None:
     page.family("rain_worker_store_bytes", "gauge", "Bytes in the worker's store.", each("store", "where"))
     transfers = each("transfers", "direction")
     page.family("rain_worker_transfer_bytes_total", "counter", "Bytes moved by the worker.", transfers)
+    _caches(page, [(worker, info["cache"]) for worker, info in told if "cache" in info])
     network = [
         ({"worker": worker, "direction": direction}, sum(pair[index] for pair in info["net_stat"].values()))
         for worker, info in told
@@ -123,6 +128,20 @@ def _workers(page: _Page, monitoring: Mapping[str, Mapping[str, Any]]) -> None:
         for index, direction in enumerate(("received", "sent"))
     ]
     page.family("rain_worker_network_bytes_total", "counter", "Bytes over the network of its machine.", network)
+
+
+def _caches(page: _Page, told: list[tuple[str, Mapping[str, Any]]]) -> None:
+    """What workers did with the result cache."""
+
+    def one(name: str, **labels: str) -> list[Sample]:
+        return [({"worker": worker, **labels}, counts[name]) for worker, counts in told if name in counts]
+
+    lookups = one("hits", result="hit") + one("misses", result="miss")
+    page.family("rain_worker_cache_lookups_total", "counter", "Results looked for in the result cache.", lookups)
+    page.family("rain_worker_cache_stored_results_total", "counter", "Results stored in it.", one("stored"))
+    page.family("rain_worker_cache_failures_total", "counter", "Requests to it that failed.", one("failures"))
+    moved = one("read", direction="read") + one("written", direction="written")
+    page.family("rain_worker_cache_bytes_total", "counter", "Bytes read from it and written into it.", moved)
 
 
 def _mean(values: list[float]) -> float:

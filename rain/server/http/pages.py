@@ -91,6 +91,7 @@ class MetricsHandler(BaseHandler):
     def get(self) -> None:
         """The page."""
         site = self.site
-        self.say_text(metrics_page(site.facts.metrics(), site.lag, len(site.connections)), CONTENT_TYPE)
+        facts = site.facts
+        self.say_text(metrics_page(facts.metrics(), facts.turns(), site.lag, len(site.connections)), CONTENT_TYPE)
 
     head = get

@@ -31,6 +31,8 @@ UNBALANCED_SECONDS = 0.001
 """Work by which one worker may get ahead of others in exchange for fewer choices."""
 LONGEST_PREFETCHED = 0.05
 """Tasks expected to take longer are not sent ahead."""
+REFILLED_BELOW = 0.875
+"""A worker gets more sent ahead when it has less than this part of what it may have: many tasks in few messages."""
 LOCALITY_INPUTS = 16
 """Only so many inputs of a task, the first ones, are weighed; bounds the cost of wide tasks."""
 STARVATION_SECONDS = 10.0
@@ -194,13 +196,13 @@ class Choice:
         for worker in state.workers.values():
             if worker.free_cpus > 0 and worker.draining is None:
                 self._idle.add(worker.incarnation)
-            if self._has_room(worker, 0.0):
+            if self._has_room(worker, 0.0, REFILLED_BELOW):
                 self._roomy[worker.incarnation] = worker
                 self._heap.append((worker.load, worker.incarnation))
         heapq.heapify(self._heap)
 
-    def _has_room(self, worker: Worker, expected: float) -> bool:
-        """True if a task of so many expected seconds can start now or may be sent ahead."""
+    def _has_room(self, worker: Worker, expected: float, part: float = 1.0) -> bool:
+        """True if a task of so many expected seconds can start now, or be sent ahead up to that part of what may be."""
         request = self.request
         if worker.draining is not None or (worker.reserved is not None and worker.reserved != request):
             return False
@@ -208,7 +210,7 @@ class Choice:
             return True
         if request.other or request.cpus > worker.cpus or expected > LONGEST_PREFETCHED:
             return False
-        return worker.queued < self._state.options.prefetch_seconds * worker.cpus
+        return worker.queued < part * self._state.options.prefetch_seconds * worker.cpus
 
     def best(self, session: Session, task: int) -> Worker | None:
         """The worker with the earliest expected finish, None if none has room."""

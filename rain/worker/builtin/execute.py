@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
 
 from rain.common.ids import ID
 from rain.worker.builtin.job import BuiltinError
@@ -15,7 +18,7 @@ from rain.worker.store import StoreError
 from rain.worker.task_logs import STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rain.worker.builtin.job import Job
     from rain.worker.core.actions import Run
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 STDERR_QUOTED = 64 << 10
 """Bytes of the error output told at most."""
 
+_LONGEST_REMEMBERED = 4096
 _IN, _OUT, _ERR = "+in", "+out", "+err"
 
 log = logging.getLogger(__name__)
@@ -40,10 +44,8 @@ class _Execution:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        config = job.config()
-        if not isinstance(config, dict):
-            raise BuiltinError(f"the config must be a map with args, not {config!r}")
-        self._arguments = _arguments(config)
+        config = _config(job)
+        self._arguments = config.arguments
         inputs = _mappings(config, job)
         self._outputs = _wanted(config, job)
         self._stdin = any(item.path == _IN for item in inputs)
@@ -52,6 +54,7 @@ class _Execution:
         self._sandbox = Sandbox(host.new_sandbox(f"{session}-{task}"), job.store, inputs)
         self._program: Program | None = None
         self._sequence = 0
+        self._is_untouched = False
         self._in_thread = False
         self._stopped: Callable[[], None] | None = None
 
@@ -95,7 +98,8 @@ class _Execution:
     def _ended(self, status: int) -> None:
         self._program = None
         fails = bool(status) or self._stopped is not None
-        self._job.host.task_logs.program_ended(self._job.run.key, () if fails else self._streams_wanted())
+        taken = () if fails or not self._outputs else self._streams_wanted()
+        self._is_untouched = self._job.host.task_logs.program_ended(self._job.run.key, taken)
         if self._stopped is not None:
             self._remove()
             self._stopped()
@@ -160,14 +164,51 @@ class _Execution:
         self._remove()
 
     def _remove(self) -> None:
+        host, directory = self._job.host, self._sandbox.directory
+        if self._is_untouched and host.spares.take_back(directory, self._sequence):
+            return
         if self._sandbox.clear():
-            self._job.host.spares.offer(self._sandbox.directory, self._sequence)
+            host.spares.offer(directory, self._sequence)
         else:
-            self._job.host.remove_later(self._sandbox.remove)
+            host.remove_later(self._sandbox.remove)
 
 
 def _told(error: OSError, program: str) -> str:
     return str(OSError(error.errno, error.strerror, program))
+
+
+class _Config(NamedTuple):
+    """What is to be run. inputs: path and whether the program gets a writable copy."""
+
+    arguments: list[str]
+    inputs: tuple[tuple[str, bool], ...]
+    outputs: tuple[str, ...]
+
+
+def _config(job: Job) -> _Config:
+    packed = job.run.args
+    if packed is None or len(packed) > _LONGEST_REMEMBERED or "config" in job.run.template_data:
+        return _read(job.config())
+    return _read_packed(packed)
+
+
+@lru_cache(maxsize=64)
+def _read_packed(packed: bytes) -> _Config:
+    return _read(msgpack.unpackb(packed))
+
+
+def _read(config: Any) -> _Config:
+    if not isinstance(config, dict):
+        raise BuiltinError(f"the config must be a map with args, not {config!r}")
+    arguments = _arguments(config)
+    entries = config.get("in_paths") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise BuiltinError(f"in_paths must be a list of maps with a path, not {entries!r}")
+    paths = config.get("out_paths") or []
+    if not isinstance(paths, list):
+        raise BuiltinError(f"out_paths must be a list of paths, not {paths!r}")
+    inputs = tuple((_inside(entry.get("path"), (_OUT, _ERR)), bool(entry.get("write"))) for entry in entries)
+    return _Config(arguments, inputs, tuple(_inside(path, (_IN,)) for path in paths))
 
 
 def _arguments(config: dict[str, Any]) -> list[str]:
@@ -182,30 +223,22 @@ def _arguments(config: dict[str, Any]) -> list[str]:
     raise BuiltinError(f"args must be the program and its arguments, not {args!r}")
 
 
-def _mappings(config: dict[str, Any], job: Job) -> list[Mapping]:
-    entries = config.get("in_paths") or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise BuiltinError(f"in_paths must be a list of maps with a path, not {entries!r}")
-    job.expect_inputs(len(entries))
+def _mappings(config: _Config, job: Job) -> list[Mapping]:
+    job.expect_inputs(len(config.inputs))
     found = []
-    for entry, source in zip(entries, job.run.inputs, strict=True):
-        path = _inside(entry.get("path"), (_OUT, _ERR))
+    for (path, write), source in zip(config.inputs, job.run.inputs, strict=True):
         directory = is_directory(source.spec)
         if directory and path == _IN:
             raise BuiltinError("the standard input of the program must be a blob, not a directory")
-        found.append(Mapping(path, source.object, directory, bool(entry.get("write"))))
-    _check_distinct("inputs", [item.path for item in found])
+        found.append(Mapping(path, source.object, directory, write))
+    _check_distinct("inputs", [path for path, _ in config.inputs])
     return found
 
 
-def _wanted(config: dict[str, Any], job: Job) -> list[Wanted]:
-    paths = config.get("out_paths") or []
-    if not isinstance(paths, list):
-        raise BuiltinError(f"out_paths must be a list of paths, not {paths!r}")
-    job.expect_outputs(len(paths))
-    found = [Wanted(_inside(path, (_IN,)), job.is_directory_output(index)) for index, path in enumerate(paths)]
-    _check_distinct("outputs", [item.path for item in found])
-    return found
+def _wanted(config: _Config, job: Job) -> list[Wanted]:
+    job.expect_outputs(len(config.outputs))
+    _check_distinct("outputs", config.outputs)
+    return [Wanted(path, job.is_directory_output(index)) for index, path in enumerate(config.outputs)]
 
 
 def _inside(path: Any, reserved: tuple[str, ...]) -> str:
@@ -215,7 +248,7 @@ def _inside(path: Any, reserved: tuple[str, ...]) -> str:
     return normal
 
 
-def _check_distinct(what: str, paths: list[str]) -> None:
+def _check_distinct(what: str, paths: Sequence[str]) -> None:
     if len(set(paths)) != len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise BuiltinError(f"two {what} have the same path {twice!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rain.worker.core.batching import is_brief
+from rain.worker.core.batching import SHORT_BUILTIN, is_brief, is_short_builtin
 
 if TYPE_CHECKING:
     from rain.worker.core.events import TaskKey
@@ -29,7 +29,9 @@ class Announcer:
 
     def started(self, task: Task, now: float) -> None:
         """A run started."""
-        if is_brief(task):
+        if task.executor is None and is_short_builtin(task):
+            self._until[task] = now + SHORT_BUILTIN
+        elif is_brief(task):
             self._until[task] = now + PATIENCE
         else:
             self._outbox.started(task.key)

@@ -30,6 +30,8 @@ SHORT_BLOCK = 0.02
 """Nothing is sent behind a block expected to take longer, nor such a block behind others, unless enough is ready for
 all executors that run the same: else one of them might have nothing to do while it waits here."""
 
+SHORT_BUILTIN = 0.01
+"""Seconds which a short built-in task takes at most. The server is not told of each of them by itself."""
 
 MOST_MISSING = 16
 """A task that waits for more inputs does not follow those that make them; nor does one behind so many others that wait
@@ -46,6 +48,11 @@ def is_solo(task: Task) -> bool:
 def is_brief(task: Task) -> bool:
     """Whether a run of it is expected to end at once."""
     return not task.members and 0.0 <= task.template.average <= BUDGET and not is_solo(task)
+
+
+def is_short_builtin(task: Task) -> bool:
+    """Whether a run of a built-in task is expected to end soon."""
+    return 0.0 <= task.template.average <= SHORT_BUILTIN and not is_solo(task)
 
 
 def fair_share(queue: ReadyQueue, slots: int, executor: Executor) -> int:

@@ -67,6 +67,9 @@ if TYPE_CHECKING:
 DIGEST_SECONDS = 5.0
 """Seconds between two digests for the server."""
 
+HELD_SECONDS = 0.005
+"""How long the ends of short built-in tasks may wait, so that they are told together, while others are ready."""
+
 LIMIT_GRACE = 2.0
 """Seconds from SIGTERM to SIGKILL for a run whose time is over."""
 
@@ -102,6 +105,8 @@ class WorkerCore:
         self._heard = 0
         self._next_digest: float | None = None
         self._digest_is_due = False
+        #: until when ends of built-in tasks wait to be told, None while none does
+        self._held_until: float | None = None
         self._stopped = False
 
     def handle(self, events: Iterable[WorkerEvent], now: float) -> list[WorkerAction]:
@@ -116,9 +121,11 @@ class WorkerCore:
         """
         handlers = _HANDLERS
         self._digest_is_due = False
+        only_builtins = True
         for event in events:
             if self._stopped:
                 break
+            only_builtins = only_builtins and type(event) is RunsEnded and not event.executor
             handlers[type(event)](self, event, now)
         if not self._stopped:
             innocent = self._dispatcher.take_gone_heads()
@@ -127,13 +134,22 @@ class WorkerCore:
             self._dispatcher.run(now)
             if self._digest_is_due:
                 self._outbox.info(self._digest())
+            if only_builtins and self._holds(now):
+                return self._outbox.take_actions()
+        self._held_until = None
         return self._outbox.take()
 
+    def _holds(self, now: float) -> bool:
+        """Whether the ends that are to be told may wait for others to come soon."""
+        if self._held_until is None:
+            self._held_until = now + HELD_SECONDS
+        return now < self._held_until and self._outbox.has_only_ends() and self._dispatcher.short_builtin_is_ready()
+
     def next_deadline(self) -> float | None:
-        """When a Tick is acted on at once, unix seconds: at a time limit, or when a brief run lasts. None: never."""
-        soonest = self._dispatcher.announcer.next()
-        limit = self._dispatcher.deadlines.next()
-        return limit if soonest is None or (limit is not None and limit < soonest) else soonest
+        """When a Tick is acted on at once, unix seconds: at a time limit, when a brief run lasts, or when ends have
+        waited to be told. None: never."""
+        times = (self._dispatcher.announcer.next(), self._dispatcher.deadlines.next(), self._held_until)
+        return min((time for time in times if time is not None), default=None)
 
     # --- messages of the server ---
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rain.worker.core.actions import CallExecutor, ForbidRun, LookUp, RunBuiltin, StopBuiltin
 from rain.worker.core.announcing import Announcer
-from rain.worker.core.batching import choose_batch, fair_share, make_runs, may_follow
+from rain.worker.core.batching import choose_batch, fair_share, is_short_builtin, make_runs, may_follow
 from rain.worker.core.deadlines import Deadlines
 from rain.worker.core.executors import BUSY, COMING, IDLE
 from rain.worker.core.model import GONE, IN_BATCH, LOOKING, PRESENT, READY, RUNNING, STARTING, UNKNOWN, WAITING
@@ -193,6 +193,13 @@ class Dispatcher:
             task, gpus = stopping
             self.pool.give(task.template.queue.request, gpus)
             self.stops.over((key,))
+
+    def short_builtin_is_ready(self) -> bool:
+        """Whether a built-in task expected to end soon waits for its turn."""
+        for queue in self.queues.queues.values():
+            if not queue.type and queue.count and (first := queue.first()) is not None:
+                return is_short_builtin(first)
+        return False
 
     def run_start(self, task: Task) -> float:
         """When a running task was started, unix seconds."""

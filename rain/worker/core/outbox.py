@@ -133,6 +133,17 @@ class Outbox:
         self._stopped = {}
         self._failed, self._missing, self._infos = [], [], []
 
+    def has_only_ends(self) -> bool:
+        """Whether nothing is to be told but runs that succeeded."""
+        others = self._stored, self._returned, self._started, self._stopped, self._failed, self._missing, self._infos
+        return bool(self._done) and not any(others)
+
+    def take_actions(self) -> list[WorkerAction]:
+        """What is to be done; what is to be told stays."""
+        self.flush_deletes()
+        actions, self._actions = self._actions, []
+        return actions
+
     def take(self) -> list[WorkerAction]:
         """Everything collected; the outbox is empty afterwards."""
         self.flush_deletes()

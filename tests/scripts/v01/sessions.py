@@ -63,7 +63,7 @@ for call in (first.output.fetch, first.output.unkeep, second.output.keep):
 with session.bind_only():
     running = tasks.sleep(10, blob("running"))
     session.submit()
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 9
 while not any(tuple(running.id) in worker["tasks"] for worker in client.get_server_info()["workers"]):
     assert time.monotonic() < deadline, "the running task is not seen"
 workers = client.get_server_info()["workers"]
@@ -77,7 +77,7 @@ try:
     blob("late", session=session)
 except SessionException as error:
     print(error)
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 20
 while any(tuple(running.id) in worker["tasks"] for worker in client.get_server_info()["workers"]):
     assert time.monotonic() < deadline, "the task still runs"
 print("stopped")

@@ -89,6 +89,20 @@ def test_a_measured_array_is_assigned_in_blocks(story: ServerStory) -> None:
     assert mapped.states(FIRST, FIRST + 99) == [DataObjectState.finished] * 2
 
 
+def test_only_the_end_of_an_array_is_cut_for_the_cpus(story: ServerStory) -> None:
+    mapped = Mapped(story, cpus=2, per_block=40)
+    sizes = {}
+    while found := story.blocks(mapped.worker):
+        sizes.update((task - TASKS, members) for task, members in found)
+        for task, members in found:
+            if members:
+                mapped.done(task)
+            else:
+                story.done(mapped.worker, mapped.session, task, seconds=0.001)
+    assert sizes == {2: 38, 40: 30, 70: 10, 80: 10, 90: 8, 98: 0, 99: 0}
+    assert mapped.counts() == {"finished": N}
+
+
 def test_columns_of_arguments(story: ServerStory) -> None:
     client = story.client()
     session = story.session(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,14 @@ def finish(mapped: Mapped, first: BlockResult, second: BlockResult) -> None:
 
 
 def ask(mapped: Mapped, start: int, stop: int) -> m.ValuesFetched | m.ObjectsFetched:
-    """The answer to a fetch of these members."""
-    ids = u32(range(FIRST + start, FIRST + stop))
+    """The answer to a fetch of these members; how their ids come makes no difference."""
+    stretch = range(FIRST + start, FIRST + stop)
+    answer = _answer(mapped, stretch)
+    assert dataclasses.replace(_answer(mapped, u32(stretch)), seq=answer.seq) == answer
+    return answer
+
+
+def _answer(mapped: Mapped, ids: range | array[int]) -> m.ValuesFetched | m.ObjectsFetched:
     mapped.story.say(mapped.client, m.FetchObjects(mapped.story.seq(), mapped.session, ids, [], joined=True))
     found = mapped.story.take(mapped.client, m.ValuesFetched) or mapped.story.take(mapped.client, m.ObjectsFetched)
     (answer,) = found
@@ -110,6 +117,19 @@ def test_single_members_come_first(mapped: Mapped) -> None:
     assert len(ask(mapped, 0, 4).sizes) == 4
 
 
+def test_many_single_members_come_first() -> None:
+    story = ServerStory()
+    mapped = Mapped(story, cpus=40)
+    for task, members in story.blocks(mapped.worker):
+        mapped.done(task, numbers(members, task - TASKS))
+    answer = ask(mapped, 0, 50)
+    assert isinstance(answer, m.ObjectsFetched)
+    assert len(answer.sizes) == 40
+    answer = ask(mapped, 40, 50)
+    assert isinstance(answer, m.ValuesFetched)
+    assert list(array("q", answer.values)) == list(range(40, 50))
+
+
 @pytest.mark.parametrize(("column", "count"), [(False, 7), (True, 12)])
 def test_an_answer_ends_where_it_is_full(column: bool, count: int) -> None:
     mapped = Mapped(ServerStory(message_budget=100))
@@ -117,6 +137,18 @@ def test_an_answer_ends_where_it_is_full(column: bool, count: int) -> None:
     answer = ask(mapped, 1, 40)
     assert isinstance(answer, m.ValuesFetched)
     assert len(answer.values) == (8 if column else 14) * count
+
+
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_the_longest_stretch(mapped: Mapped, is_joined: bool) -> None:
+    """It costs no more than the ids that exist."""
+    story = mapped.story
+    other = story.session(mapped.client)
+    story.submit(mapped.client, other, SubmitBuilder().constant(1).task(3, [1], [2], keep=True))
+    for session, first, unknown in ((mapped.session, FIRST, TASKS + 100), (other, 2, 4)):
+        ids = range(first, 1 << 32)
+        story.say(mapped.client, m.FetchObjects(story.seq(), session, ids, [], joined=is_joined))
+        assert story.failure(mapped.client).message == f"id {session}/{unknown} does not exist"
 
 
 def test_what_is_not_kept_is_refused(mapped: Mapped) -> None:

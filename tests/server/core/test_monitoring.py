@@ -18,6 +18,7 @@ INFO: dict[str, Any] = {
     "store": {"memory": 5, "disk": 0},
     "executors": {"idle": 1},
     "transfers": {"received": 1, "sent": 2, "read": 3},
+    "cache": {"hits": 1, "read": 70},
 }
 
 
@@ -48,6 +49,7 @@ def test_monitoring_is_recorded_and_remembered(story: ServerStory) -> None:
         {"store": {"memory": "x"}},
         {"executors": {"x" * 300: 1}},
         {"transfers": {"sent": [1, 2]}},
+        {"cache": {"hits": "many"}},
     ],
 )
 def test_a_worker_that_tells_nonsense_is_dropped(story: ServerStory, wrong: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ async def closed(socket: WebSocketClientConnection) -> None:
             pass
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Wait for something to be true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

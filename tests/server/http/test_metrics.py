@@ -21,6 +21,7 @@ MONITORING = {
     "store": {"memory": 5, "disk": 7},
     "executors": {"idle": 1, "busy": 2},
     "transfers": {"received": 3, "sent": 4, "read": 5},
+    "cache": {"hits": 1, "misses": 2, "stored": 3, "failures": 4, "read": 5, "written": 6, "another": 7},
 }
 
 
@@ -53,7 +54,7 @@ def metrics(**monitoring) -> Metrics:
 
 
 async def test_server(lag):
-    found = samples(metrics_page(metrics(), lag, 6))
+    found = samples(metrics_page(metrics(), (7, 0.5), lag, 6))
     assert found["rain_server_tasks", (("state", "running"),)] == 3
     assert found["rain_server_tasks", (("state", "finished"),)] == 1 << 40
     assert found["rain_server_workers", (("state", "draining"),)] == 1
@@ -66,6 +67,8 @@ async def test_server(lag):
     assert found["rain_server_lost_workers_total", (("reason", "stopped"),)] == 10
     assert found["rain_server_queued_tasks", ()] == 4
     assert found["rain_server_clients", ()] == 5
+    assert found["rain_server_turns_total", ()] == 7
+    assert found["rain_server_turn_seconds_total", ()] == 0.5
     assert found["rain_server_http_connections", ()] == 6
     assert found["process_cpu_seconds_total", ()] > 0
     assert found["process_resident_memory_bytes", ()] > 1 << 20
@@ -74,7 +77,7 @@ async def test_server(lag):
 
 
 async def test_workers(lag):
-    found = samples(metrics_page(metrics(**{"10.0.0.1:1": MONITORING, "10.0.0.2:1": {}}), lag, 0))
+    found = samples(metrics_page(metrics(**{"10.0.0.1:1": MONITORING, "10.0.0.2:1": {}}), (0, 0.0), lag, 0))
     one = ("worker", "10.0.0.1:1")
     assert found["rain_worker_cpu_usage_ratio", (one,)] == 0.2
     assert found["rain_worker_memory_usage_ratio", (one,)] == 0.5
@@ -82,24 +85,30 @@ async def test_workers(lag):
     assert found["rain_worker_store_bytes", (("where", "disk"), one)] == 7
     assert found["rain_worker_transfer_bytes_total", (("direction", "sent"), one)] == 4
     assert found["rain_worker_network_bytes_total", (("direction", "received"), one)] == 11
+    assert found["rain_worker_cache_lookups_total", (("result", "hit"), one)] == 1
+    assert found["rain_worker_cache_lookups_total", (("result", "miss"), one)] == 2
+    assert found["rain_worker_cache_stored_results_total", (one,)] == 3
+    assert found["rain_worker_cache_failures_total", (one,)] == 4
+    assert found["rain_worker_cache_bytes_total", (("direction", "read"), one)] == 5
+    assert found["rain_worker_cache_bytes_total", (("direction", "written"), one)] == 6
     assert not any(("worker", "10.0.0.2:1") in labels for _, labels in found)
 
 
 async def test_no_more_workers_than_that(lag):
     many = {f"10.0.0.1:{number}": {"mem_usage": 1} for number in range(MOST_WORKERS + 10)}
-    found = samples(metrics_page(metrics(**many), lag, 0))
+    found = samples(metrics_page(metrics(**many), (0, 0.0), lag, 0))
     assert sum(name == "rain_worker_memory_usage_ratio" for name, _ in found) == MOST_WORKERS
 
 
 async def test_labels_are_escaped(lag):
     odd = 'a"b\\c\nd'
-    found = samples(metrics_page(metrics(**{odd: {"mem_usage": 1}}), lag, 0))
+    found = samples(metrics_page(metrics(**{odd: {"mem_usage": 1}}), (0, 0.0), lag, 0))
     assert found["rain_worker_memory_usage_ratio", (("worker", odd),)] == 0.01
 
 
 async def test_names_and_types(lag):
     """Names are those of Rain or of every process, counters end in `_total`; nothing is said twice."""
-    text = metrics_page(metrics(**{"10.0.0.1:1": MONITORING}), lag, 0)
+    text = metrics_page(metrics(**{"10.0.0.1:1": MONITORING}), (0, 0.0), lag, 0)
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families) > 15
     for family in families:
@@ -108,19 +117,19 @@ async def test_names_and_types(lag):
         assert family.type in ("gauge", "counter", "histogram")
         assert (family.type == "counter") == (f"{family.name}_total " in text or f"{family.name}_total{{" in text)
         assert {label for sample in family.samples for label in sample.labels} <= {
-            "state", "to", "reason", "worker", "where", "direction", "le",
+            "state", "to", "reason", "worker", "where", "direction", "result", "le",
         }  # fmt: skip
 
 
 async def test_all_are_documented(lag):
-    text = metrics_page(metrics(**{"10.0.0.1:1": MONITORING}), lag, 0)
+    text = metrics_page(metrics(**{"10.0.0.1:1": MONITORING}), (0, 0.0), lag, 0)
     document = (Path(__file__).parents[3] / "docs" / "http.md").read_text("utf-8")
     names = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     assert names == set(re.findall(r"`((?:rain|process)_\w+)`", document))
 
 
 async def test_of_a_real_core(lag):
-    found = samples(metrics_page(ServerCore().metrics(), lag, 0))
+    found = samples(metrics_page(ServerCore().metrics(), (0, 0.0), lag, 0))
     assert found["rain_server_tasks", (("state", "finished"),)] == 0
 
 
@@ -134,6 +143,6 @@ async def test_lag_of_the_loop(lag):
     assert [bound for bound, _ in lag.buckets()] == [*map(str, BOUNDS), "+Inf"]
     counts = dict(lag.buckets())
     assert (counts["0.005"], counts["0.1"], counts["0.5"], counts["5.0"], counts["+Inf"]) == (2, 2, 3, 3, 4)
-    found = samples(metrics_page(metrics(), lag, 0))
+    found = samples(metrics_page(metrics(), (0, 0.0), lag, 0))
     assert found["rain_server_loop_lag_seconds_count", ()] == 4
     assert found["rain_server_loop_lag_seconds_bucket", (("le", "+Inf"),)] == 4

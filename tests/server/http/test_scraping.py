@@ -60,7 +60,7 @@ def watch_load(seconds: float, interval: float) -> None:
                     assert session.map(double, range(TASKS)).result()[-1] == 2 * (TASKS - 1)
                 rounds.append(1)
 
-    with no_leaks(), LocalCluster(1, cpus=2) as cluster:
+    with no_leaks(), LocalCluster(1, cpus=2, timeout=60) as cluster:
         assert cluster.http_url is not None
         browser = Browser(cluster.http_url)
         thread = threading.Thread(target=work, args=(cluster,))

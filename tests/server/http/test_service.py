@@ -82,7 +82,8 @@ def test_default_port_taken():
             taken.listen()
         with server(http=None) as running:
             assert running.access.http_port not in (None, 7222)
-            assert f"port 7222 is taken; the dashboard uses port {running.access.http_port}" in running.log()
+            told = f"port 7222 is taken; the dashboard uses port {running.access.http_port}"
+            until(lambda: told in running.log())
             assert running.browser.get("/health").text == "ok"
             with running.client() as client:
                 assert client.get_server_info()["server"]["http_url"] == client.dashboard_url == running.url
@@ -113,8 +114,8 @@ def test_stop_with_open_connections():
             started = time.monotonic()
             with running.client() as client:
                 client.terminate_server()
-            assert running.process.popen.wait(10) == 0
-            assert time.monotonic() - started < 5
+            assert running.process.popen.wait(30) == 0
+            assert time.monotonic() - started < 15
             assert "Traceback" not in running.log()
 
 
@@ -129,14 +130,14 @@ def test_open_websockets_end_with_the_server():
 
     with server() as running:
         asyncio.run(look(running))
-        assert running.process.popen.wait(10) == 0
+        assert running.process.popen.wait(30) == 0
         assert "Traceback" not in running.log()
 
 
 @pytest.mark.cluster
 def test_many_events_streamed():
     """More than 100,000 events in one answer; a reader that takes nothing costs no memory and hinders nobody."""
-    with LocalCluster(1, cpus=2) as cluster, cluster.client() as client:
+    with LocalCluster(1, cpus=2, timeout=60) as cluster, cluster.client() as client:
         assert cluster.http_url is not None
         browser = Browser(cluster.http_url)
         with client.new_session() as session:
@@ -210,7 +211,7 @@ class Service:
         open_log(tmp_path / "events.db")
         facts = Facts(
             version="1", address="127.0.0.1:7210", started=0.0, log=tmp_path / "events.db", static=static_files(),
-            metrics=ServerCore().metrics, is_ending=lambda: self.is_ending,
+            metrics=ServerCore().metrics, turns=lambda: (1, 0.5), is_ending=lambda: self.is_ending,
         )  # fmt: skip
         settings = HttpSettings(token=None, auth=False, allow_origin=None)
         self.port = port.address.port
@@ -283,7 +284,7 @@ async def test_slow_headers(inside, monkeypatch):
     writer.write(b"GET / HTTP/1.1\r\nX: ")
     ended = asyncio.ensure_future(reader.read())
     while not ended.done():
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
         writer.write(b"x")
         await asyncio.sleep(0.05)
     assert ended.result() == b""
@@ -291,12 +292,12 @@ async def test_slow_headers(inside, monkeypatch):
 
 
 async def test_idle_connections(inside, monkeypatch):
-    monkeypatch.setattr(application, "make_server", lambda site: make_server(site, 0.2))
+    monkeypatch.setattr(application, "make_server", lambda site: make_server(site, 1.0))
     reader, writer = await asyncio.open_connection("127.0.0.1", inside.port)
     for _ in range(2):
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"ok")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await reader.read() == b""
     writer.close()
 
@@ -319,7 +320,7 @@ async def test_too_long(inside, request_):
     writer.write(request_)
     answer = b""
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = await reader.read()
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     writer.close()
@@ -336,7 +337,7 @@ async def test_a_stuck_reader_is_left(inside, monkeypatch):
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", inside.port))
         await loop.sock_sendall(sock, b"GET /api/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 assert inside.service._site is None or len(inside.service._site.connections) <= 1
                 if inside.service._site is not None and len(inside.service._site.connections) == 0:
@@ -357,7 +358,7 @@ async def test_a_stuck_reader_of_events_is_left(inside, monkeypatch):
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     site = inside.service._site
     assert site is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             await asyncio.sleep(0.05)
             if not len(site.connections):
@@ -370,7 +371,7 @@ async def test_too_many_websockets(inside, monkeypatch):
     url = f"ws://127.0.0.1:{inside.port}/api/live"
     first = await websocket_connect(url)
     second = await websocket_connect(url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await second.read_message() is None
     assert second.close_code == 1013
     second.close()

@@ -127,6 +127,24 @@ def test_short_tasks_are_sent_ahead_by_time(story: ServerStory) -> None:
     assert 90 <= len(story.assigned(worker)) <= 110
 
 
+def test_more_is_sent_ahead_when_an_eighth_is_done(story: ServerStory) -> None:
+    client, session = opened(story)
+    builder = SubmitBuilder()
+    for number in range(500):
+        builder.task(1000 + number, [], [2000 + number])
+    story.submit(client, session, builder)
+    worker = story.worker(cpus=1)
+    story.done(worker, session, *story.assigned(worker), seconds=0.001)
+    waiting = story.assigned(worker)
+    portions = []
+    for _ in range(100):
+        story.done(worker, session, waiting.pop(0), seconds=0.001)
+        portions.append(story.assigned(worker))
+        waiting += portions[-1]
+    assert all(12 <= len(portion) <= 15 for portion in portions if portion)
+    assert portions.count([]) > 90
+
+
 def test_zero_cpu_tasks_are_limited(story: ServerStory) -> None:
     client, session = opened(story)
     builder = SubmitBuilder()

@@ -2,6 +2,7 @@
 
 from rain.testing.worker_builders import TaskOf, packed_template
 from rain.worker.core.announcing import PATIENCE
+from rain.worker.core.batching import SHORT_BUILTIN
 from tests.worker.core.test_executors import SHORT, warm
 
 LONG = 0.5
@@ -66,12 +67,12 @@ def test_a_cancelled_run_is_not_told_of():
     assert story.started() == []
 
 
-def test_a_brief_program_that_lasts_is_told_of():
+def test_a_short_program_that_lasts_is_told_of():
     story = warm()
     story.assign(TaskOf(30, template=5), templates={5: packed_template("buildin/concat")})
     assert story.started() == [30]
     story.succeed(0, story.run_of(30), duration=SHORT)
     story.assign(TaskOf(31, template=5))
     assert story.started() == []
-    story.tick(PATIENCE)
+    story.tick(SHORT_BUILTIN)
     assert story.started() == [31]
