@@ -84,15 +84,15 @@ def pictures(documents: list[Document]) -> dict[str, tuple[str, str]]:
 
 def machine(documents: list[Document]) -> str:
     """Where and when."""
-    one = documents[0]["machine"]
-    load = max(document["machine"]["load_before"] for document in documents)
+    one = min(documents, key=lambda document: str(document["date"]))["machine"]
+    load = one["load_before"]  # the later ones are loads of the measurements themselves
     dates = sorted(document["date"][:10] for document in documents)
     days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     turns = {len(entry["values"]) for document in documents for entry in document["medians"].values()}
     return (
         f"{days}; {one['cpus']} cpus, CPython {one['python']}, Linux {one['kernel']}; "
         f"turns: {' to '.join(map(str, sorted({min(turns), max(turns)})))}. "
-        f"Load of the machine before the measurements: at most {load:.1f}." + (BUSY if load > one["cpus"] else "")
+        f"Load of the machine before the first measurement: {load:.1f}." + (BUSY if load > one["cpus"] else "")
     )
 
 
